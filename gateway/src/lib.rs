@@ -1,0 +1,6 @@
+//! Acts: packet → tunnel → stream → flow → tls → exchange → verdict → origin → event.
+//!
+//! The folders below are the pipeline in order. Data moves down the list, imports point up it;
+//! only `serve` sees all.
+
+pub mod ident;

@@ -1,0 +1,3 @@
+//! `sluice-load`: the load generator.
+
+fn main() {}

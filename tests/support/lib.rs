@@ -1,0 +1,1 @@
+//! Synthetic clients, scriptable origins and test authorities.
