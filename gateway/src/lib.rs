@@ -4,3 +4,7 @@
 //! only `serve` sees all.
 
 pub mod ident;
+
+pub mod limit;
+
+pub mod tunnel;

@@ -34,11 +34,19 @@ pub enum Outcome<P> {
     /// Gather these facts and ask again before acting.
     Pending(KeySet),
     /// Go on. `rule` is `None` where the default decided or no rule has yet.
-    Allow { permit: P, rule: Option<RuleIndex> },
+    Allow {
+        permit: P,
+        rule: Option<RuleIndex>,
+    },
     /// `rule` is `None` where the default decided.
-    Block { rule: Option<RuleIndex>, reason: BlockReason },
+    Block {
+        rule: Option<RuleIndex>,
+        reason: BlockReason,
+    },
     Coach(Coached),
-    Redirect { rule: RuleIndex },
+    Redirect {
+        rule: RuleIndex,
+    },
 }
 
 /// Why a block happened.

@@ -16,9 +16,7 @@ const TENANT_NAME_BYTES_MAX: usize = 40;
 /// Why a tenant name is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TenantNameError {
-    #[error(
-        "`{0}` is no tenant name: 1 to 40 of a-z, 0-9 and `-`, neither first nor last a `-`"
-    )]
+    #[error("`{0}` is no tenant name: 1 to 40 of a-z, 0-9 and `-`, neither first nor last a `-`")]
     Malformed(String),
     #[error("`{0}` is reserved: a tenant name is neither `backup` nor begins with `backup-`")]
     Reserved(String),
