@@ -1,0 +1,12 @@
+//! Synthetic clients: tunnels of each method, the inner client over them, and hostile ones.
+
+pub mod error;
+pub mod explicit;
+pub mod h2_stream;
+pub mod hostile;
+pub mod inner;
+pub mod message;
+pub mod tls;
+pub mod tunnel;
+pub mod udp;
+pub(crate) mod wire;

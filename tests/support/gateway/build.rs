@@ -1,0 +1,183 @@
+//! Writes a gateway's configuration with the real commands, then starts it.
+
+use std::cell::RefCell;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::process::{Process, binary};
+use super::{DOMAIN, Gateway, Ports, TENANT, policy, ports};
+use crate::origin::Origin;
+
+/// How a gateway differs from the plain one. Made by [`Gateway::build`].
+pub struct Build {
+    roots_pem: String,
+    tenants: Vec<String>,
+    policies: Vec<(String, String)>,
+    settings: Vec<(String, String)>,
+    hosts: Vec<String>,
+    resolver: String,
+    allow_private: String,
+    gateway_yaml: String,
+    errors_expected: bool,
+}
+
+impl Build {
+    pub(super) fn new(origin: &Origin) -> Self {
+        Self {
+            roots_pem: origin.pki().roots_pem(),
+            tenants: vec![TENANT.to_owned()],
+            policies: Vec::new(),
+            settings: Vec::new(),
+            hosts: vec!["*.test".to_owned()],
+            resolver: "system".to_owned(),
+            allow_private: "[127.0.0.0/8]".to_owned(),
+            gateway_yaml: String::new(),
+            errors_expected: false,
+        }
+    }
+
+    /// A further tenant.
+    #[must_use]
+    pub fn tenant(mut self, name: &str) -> Self {
+        self.tenants.push(name.to_owned());
+        self
+    }
+
+    /// The rules of `acme` (the text below `rules:`, each line indented by two).
+    #[must_use]
+    pub fn policy(self, rules: &str) -> Self {
+        self.policy_of(TENANT, rules)
+    }
+
+    #[must_use]
+    pub fn policy_of(mut self, tenant: &str, rules: &str) -> Self {
+        self.policies.push((tenant.to_owned(), rules.to_owned()));
+        self
+    }
+
+    /// The whole tenant.yaml of `acme`.
+    #[must_use]
+    pub fn settings(mut self, yaml: &str) -> Self {
+        self.settings.push((TENANT.to_owned(), yaml.to_owned()));
+        self
+    }
+
+    /// A name (or `*.suffix`) beside `*.test` that the resolver maps to 127.0.0.1.
+    #[must_use]
+    pub fn host(mut self, name: &str) -> Self {
+        self.hosts.push(name.to_owned());
+        self
+    }
+
+    /// Asks this DNS server instead of the system's.
+    #[must_use]
+    pub fn resolver(mut self, address: &str) -> Self {
+        self.resolver = format!("[\"{address}\"]");
+        self
+    }
+
+    /// Networks that may be dialled although not public, as a YAML list.
+    #[must_use]
+    pub fn allow_private(mut self, networks: &str) -> Self {
+        networks.clone_into(&mut self.allow_private);
+        self
+    }
+
+    /// Further origin CAs, as PEM.
+    #[must_use]
+    pub fn trust(mut self, pem: &str) -> Self {
+        self.roots_pem.push_str(pem);
+        self
+    }
+
+    /// Further top-level keys of gateway.yaml.
+    #[must_use]
+    pub fn gateway_yaml(mut self, yaml: &str) -> Self {
+        self.gateway_yaml.push_str(yaml);
+        self.gateway_yaml.push('\n');
+        self
+    }
+
+    /// This test makes the gateway log an ERROR on purpose.
+    #[must_use]
+    pub fn expects_errors(mut self) -> Self {
+        self.errors_expected = true;
+        self
+    }
+
+    /// Writes the configuration and starts the process.
+    #[must_use]
+    pub fn start(self) -> Gateway {
+        let gateway = self.configure();
+        *gateway.process.borrow_mut() = Some(Process::start(&gateway.folder()));
+        gateway
+    }
+
+    /// Writes the configuration only; [`Gateway::restart`] starts it.
+    #[must_use]
+    pub fn configure(self) -> Gateway {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = folder.path().join("config");
+        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        run(&["init", &text(&config), "--domain", DOMAIN, "--tenant", TENANT]);
+        for tenant in self.tenants.iter().filter(|name| *name != TENANT) {
+            run(&["tenant", "add", tenant, "--config", &text(&config)]);
+        }
+        let ports = Ports { tunnel: ports::free(), explicit: ports::free(), admin: ports::free() };
+        let roots = folder.path().join("origin-roots.pem");
+        write(&roots, &self.roots_pem);
+        write(&config.join("gateway.yaml"), &self.yaml(ports, &roots));
+        for tenant in &self.tenants {
+            let own = config.join("tenants").join(tenant);
+            write(&own.join("policy.yaml"), &policy(last(&self.policies, tenant).unwrap_or("")));
+            if let Some(settings) = last(&self.settings, tenant) {
+                write(&own.join("tenant.yaml"), settings);
+            }
+        }
+        Gateway {
+            folder,
+            process: RefCell::default(),
+            ports,
+            first: RefCell::default(),
+            errors_expected: self.errors_expected,
+        }
+    }
+
+    fn yaml(&self, ports: Ports, roots: &Path) -> String {
+        let Ports { tunnel, explicit, admin } = ports;
+        let mut yaml = String::new();
+        let hosts: Vec<_> =
+            self.hosts.iter().map(|name| format!("\"{name}\": 127.0.0.1")).collect();
+        write!(
+            yaml,
+            "pop: test-1\n\
+             domain: {DOMAIN}\n\
+             listen:\n  tcp: \"127.0.0.1:{tunnel}\"\n  udp: \"127.0.0.1:{tunnel}\"\n  \
+             explicit: {{ \"127.0.0.1:{explicit}\": {TENANT} }}\n\
+             admin: {{ listen: \"127.0.0.1:{admin}\" }}\n\
+             origin:\n  roots: none\n  extra_roots: [{roots:?}]\n  resolver: {}\n  \
+             hosts: {{ {} }}\n  allow_private: {}\n",
+            self.resolver,
+            hosts.join(", "),
+            self.allow_private,
+        )
+        .expect("text");
+        yaml + &self.gateway_yaml
+    }
+}
+
+fn last<'a>(pairs: &'a [(String, String)], tenant: &str) -> Option<&'a str> {
+    let hit = pairs.iter().rev().find(|(name, _)| name == tenant);
+    hit.map(|(_, text)| text.as_str())
+}
+
+fn write(path: &PathBuf, text: &str) {
+    std::fs::write(path, text).expect("a writable configuration");
+}
+
+fn run(arguments: &[&str]) {
+    let run = Command::new(binary()).args(arguments).output().expect("the sluice binary");
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "sluice {}: {said}", arguments.join(" "));
+}
