@@ -1,4 +1,15 @@
 //! Understands bytes: everything a stranger sends is parsed here, without I/O, clock or panic.
 
 pub mod fields;
+
+pub mod sniff;
+pub mod udp;
+
+pub mod client_hello;
+pub mod ja4;
+
+pub mod target;
+
+pub mod http1;
+
 pub mod h2;

@@ -1,0 +1,1 @@
+//! ClientHellos in pieces, and in disguise.

@@ -1,0 +1,1 @@
+//! Hosts, authorities, targets and paths in hostile spellings.
