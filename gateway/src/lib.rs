@@ -8,3 +8,4 @@ pub mod ident;
 pub mod limit;
 
 pub mod tunnel;
+pub mod tls;

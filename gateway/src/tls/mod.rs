@@ -1,0 +1,29 @@
+//! Both TLS legs of an intercepted flow: the tenant's authority and leafs towards the client,
+//! verification and learned profiles towards the origin.
+
+mod accept;
+mod agreed;
+mod authority;
+mod bounded;
+mod chain;
+mod distrusted;
+mod fault;
+mod leaf;
+mod name;
+mod origin;
+mod own;
+mod profile;
+mod roots;
+mod sessions;
+mod suites;
+mod verifier;
+mod weakness;
+
+pub use accept::{AcceptError, ClientTls, accept, refused_certificate};
+pub use authority::{Authority, AuthorityError, LeafError};
+pub use fault::{Fault, FaultAction, FaultSettings, Finding};
+pub use leaf::{Leaf, client_facing};
+pub use origin::{OriginCertificate, OriginFacts, OriginTls, OriginTlsError, OriginTlsSettings};
+pub use own::OwnAuthorities;
+pub use profile::{Profile, ProfileKey, Profiles};
+pub use roots::{RootSource, RootWarning, Roots};

@@ -1,0 +1,122 @@
+//! What is known of an origin before it is asked: learned, never assumed beyond its time.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::bounded::Bounded;
+use super::fault::Finding;
+use super::origin::OriginFacts;
+
+/// Profiles kept per tenant, some 300 bytes each.
+const PROFILES_MAX: usize = 4096;
+
+/// How long a clean profile saves the client a round trip. A wrong one costs a new connection and
+/// never a request.
+const LIFETIME: Duration = Duration::from_secs(600);
+
+/// A fault is often being repaired while users press reload.
+const FAULTY_LIFETIME: Duration = Duration::from_secs(30);
+
+/// Which origin: the same name may be served differently by each of its addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProfileKey {
+    pub host: Arc<str>,
+    pub port: u16,
+    pub address: IpAddr,
+}
+
+/// What an origin was seen to speak.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Profile {
+    /// What it chose of `h2, http/1.1`; `None` where it ignored ALPN.
+    pub alpn: Option<Vec<u8>>,
+    /// The faults of its certificate.
+    pub findings: Vec<Finding>,
+    pub wants_client_certificate: bool,
+    /// Its SETTINGS had ENABLE_CONNECT_PROTOCOL (RFC 8441); `None` until they were seen.
+    pub connect_protocol: Option<bool>,
+}
+
+impl From<&OriginFacts> for Profile {
+    fn from(facts: &OriginFacts) -> Self {
+        Self {
+            alpn: facts.alpn.clone(),
+            findings: facts.certificate.findings.clone(),
+            wants_client_certificate: facts.wanted_client_certificate,
+            connect_protocol: None,
+        }
+    }
+}
+
+/// One tenant's profiles.
+#[derive(Debug)]
+pub struct Profiles {
+    known: Mutex<Bounded<ProfileKey, Learned>>,
+}
+
+#[derive(Debug)]
+struct Learned {
+    profile: Arc<Profile>,
+    at: Instant,
+}
+
+impl Profiles {
+    #[must_use]
+    pub fn new() -> Self {
+        Self { known: Mutex::new(Bounded::new(PROFILES_MAX)) }
+    }
+
+    /// What is known of `key` at `now`.
+    #[must_use]
+    pub fn find(&self, key: &ProfileKey, now: Instant) -> Option<Arc<Profile>> {
+        let mut known = self.known.lock();
+        let learned = known.find(key)?;
+        let lifetime = if learned.profile.findings.is_empty() { LIFETIME } else { FAULTY_LIFETIME };
+        if now.saturating_duration_since(learned.at) < lifetime {
+            return Some(Arc::clone(&learned.profile));
+        }
+        known.remove(key);
+        None
+    }
+
+    /// Records what was just seen. A resumed handshake shows neither that a client certificate is
+    /// wanted nor the origin's SETTINGS: what is known of those stands.
+    pub fn learn(&self, key: ProfileKey, profile: Profile, now: Instant) -> Arc<Profile> {
+        let profile = Arc::new(profile);
+        let learned = Learned { profile: Arc::clone(&profile), at: now };
+        self.known.lock().insert(key, learned);
+        profile
+    }
+
+    /// Records whether the origin's SETTINGS allow extended CONNECT.
+    pub fn note_connect_protocol(&self, key: &ProfileKey, allowed: bool) {
+        if let Some(learned) = self.known.lock().find(key) {
+            Arc::make_mut(&mut learned.profile).connect_protocol = Some(allowed);
+        }
+    }
+
+    /// The profile was found wrong.
+    pub fn forget(&self, key: &ProfileKey) {
+        self.known.lock().remove(key);
+    }
+
+    /// How many are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.lock().len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Default for Profiles {
+    fn default() -> Self {
+        Self::new()
+    }
+}
