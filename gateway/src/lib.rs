@@ -7,5 +7,5 @@ pub mod ident;
 
 pub mod limit;
 
-pub mod tunnel;
 pub mod tls;
+pub mod tunnel;
