@@ -9,3 +9,5 @@ pub mod limit;
 
 pub mod tls;
 pub mod tunnel;
+
+pub mod event;

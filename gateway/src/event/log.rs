@@ -1,0 +1,332 @@
+//! The event log of one gateway: its directory, its threads, its writers and readers.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::POP_TENANT;
+use super::progress::{Bell, Progress, Served};
+use super::read::Reader;
+use super::record::{Record, RecordType};
+use super::redact::Redaction;
+use super::segments;
+use super::split::{self, Splitter};
+use super::stats::{Counters, Stats};
+use super::store::Store;
+use super::wal::{self, FileId, Wal};
+use super::{flush, serialize};
+use crate::ident::Blame;
+
+/// Where the write-ahead logs lie, beside the tenants' directories. No tenant has this name.
+pub(super) const WAL_DIRECTORY: &str = "_wal";
+/// Held by the process that writes.
+pub(super) const LOCK: &str = "lock";
+/// A file of the write-ahead log is this part of everything the log may use, within
+/// [`WAL_FILE_BYTES`].
+const WAL_FILE_SHARE: u64 = 64;
+/// Small enough to be gone soon after it is split, large enough that files change rarely.
+const WAL_FILE_BYTES: std::ops::RangeInclusive<u64> = 256 * 1024..=64 * 1024 * 1024;
+/// Workers a log can have: what the names of its files can number.
+const WORKERS_MAX: usize = 1024;
+
+/// How long the lock is waited for: half a second.
+const LOCK_ATTEMPTS: u32 = 10;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// How a log is kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The point of presence, written into each record.
+    pub pop: Arc<str>,
+    /// No event older than this is lost.
+    pub flush: Duration,
+    /// Bytes of all tenants' segments together.
+    pub max_bytes: u64,
+    /// Threads that append; each has its own log.
+    pub workers: usize,
+    /// Whether the promise holds for a power cut too, and not only for the process.
+    pub fsync: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            pop: "".into(),
+            flush: Duration::from_millis(100),
+            max_bytes: 10 * 1024 * 1024 * 1024,
+            workers: 1,
+            fsync: true,
+        }
+    }
+}
+
+/// What one tenant wants of the log.
+#[derive(Clone, Debug, Default)]
+pub struct TenantSettings {
+    /// Bytes kept; without it, an equal share of [`Options::max_bytes`].
+    pub quota_bytes: Option<u64>,
+    pub redaction: Redaction,
+}
+
+/// The log. Closes when dropped.
+pub struct EventLog {
+    shared: Arc<Shared>,
+    root: PathBuf,
+    threads: Mutex<Threads>,
+    /// Released when the log is gone.
+    _lock: File,
+}
+
+/// What writers, threads and the log itself share.
+pub(super) struct Shared {
+    pub(super) options: Options,
+    pub(super) wal_directory: PathBuf,
+    pub(super) wals: Vec<Wal>,
+    pub(super) counters: Counters,
+    pub(super) progress: Progress,
+    pub(super) write_bell: Bell,
+    pub(super) sync_bell: Bell,
+    pub(super) split_bell: Bell,
+    /// The disk is full and the write-ahead log needs some of it.
+    pub(super) reclaim_wanted: AtomicBool,
+    tenants: DashMap<Box<str>, TenantSettings>,
+    standard: Redaction,
+}
+
+#[derive(Default)]
+struct Threads {
+    write: Option<JoinHandle<()>>,
+    sync: Option<JoinHandle<()>>,
+    split: Option<JoinHandle<()>>,
+}
+
+impl EventLog {
+    /// Opens the log in `directory`, makes it where it is not, and splits what a crash left.
+    /// Blocks while it reads.
+    ///
+    /// # Errors
+    /// Where the directory cannot be written, or another process writes there.
+    pub fn open(directory: &Path, options: Options) -> io::Result<Self> {
+        let wal_directory = directory.join(WAL_DIRECTORY);
+        std::fs::create_dir_all(&wal_directory)?;
+        let lock = lock(&wal_directory)?;
+        let store = Store::open(directory, options.fsync)?;
+        let mut shared = Shared::new(options, wal_directory);
+        let next = wal::list(&shared.wal_directory)?.iter().map(|file| file.index + 1).max();
+        let store = split::recover(&shared, store, directory)?;
+        shared.create_wals(next.unwrap_or(0))?;
+        let written = shared.wals.iter().map(Wal::written).collect();
+        let splitter = Splitter::new(store, written);
+        let log = Self {
+            shared: Arc::new(shared),
+            root: directory.to_owned(),
+            threads: Mutex::default(),
+            _lock: lock,
+        };
+        log.start(splitter)?;
+        Ok(log)
+    }
+
+    fn start(&self, splitter: Splitter) -> io::Result<()> {
+        let mut threads = self.threads.lock();
+        let spawn = |name: &str, work: Box<dyn FnOnce(&Shared) + Send>| {
+            let shared = Arc::clone(&self.shared);
+            std::thread::Builder::new().name(name.to_owned()).spawn(move || work(&shared))
+        };
+        threads.write = Some(spawn("events-write", Box::new(flush::write))?);
+        threads.sync = Some(spawn("events-sync", Box::new(flush::sync))?);
+        threads.split = Some(spawn("events-split", Box::new(|shared| splitter.run(shared)))?);
+        Ok(())
+    }
+
+    /// The writer of one worker. Any number is taken, modulo the workers there are.
+    #[must_use]
+    pub fn writer(&self, worker: usize) -> Writer {
+        Writer { shared: Arc::clone(&self.shared), worker: worker % self.shared.wals.len().max(1) }
+    }
+
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::open(&self.root)
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.shared.counters.snapshot()
+    }
+
+    /// Changes whenever there may be more to read: follow by reading, then waiting.
+    #[must_use]
+    pub fn changes(&self) -> Changes {
+        Changes(self.shared.progress.watch())
+    }
+
+    /// Sets what a tenant wants; applies from the next event on.
+    pub fn set_tenant(&self, tenant: &str, settings: TenantSettings) {
+        self.shared.tenants.insert(tenant.into(), settings);
+    }
+
+    /// Forgets what a tenant wanted. Its events stay until its share pushes them out.
+    pub fn forget_tenant(&self, tenant: &str) {
+        self.shared.tenants.remove(tenant);
+    }
+
+    /// Waits until everything appended so far is durable.
+    pub async fn flush(&self) {
+        self.wait(|served, ticket| served.written >= ticket && served.synced >= ticket).await;
+    }
+
+    /// Waits until everything appended so far is durable and readable.
+    pub async fn settle(&self) {
+        self.wait(|served, ticket| served.synced >= ticket && served.split >= ticket).await;
+    }
+
+    async fn wait(&self, done: impl Fn(Served, u64) -> bool) {
+        let mut watch = self.shared.progress.watch();
+        let ticket = self.shared.progress.draw();
+        self.shared.write_bell.ring();
+        // Fails only where the sender is gone, and the log itself holds it.
+        let _gone = watch.wait_for(|served| done(*served, ticket)).await.is_err();
+    }
+
+    /// Writes, syncs and splits what is left, and ends. Blocks. What is appended afterwards is
+    /// counted as dropped.
+    pub fn close(&self) {
+        let mut threads = self.threads.lock();
+        self.shared.write_bell.stop();
+        join(&mut threads.write);
+        self.shared.sync_bell.stop();
+        join(&mut threads.sync);
+        self.shared.split_bell.stop();
+        join(&mut threads.split);
+    }
+}
+
+impl Drop for EventLog {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn new(options: Options, wal_directory: PathBuf) -> Self {
+        Self {
+            options,
+            wal_directory,
+            wals: Vec::new(),
+            counters: Counters::default(),
+            progress: Progress::new(),
+            write_bell: Bell::default(),
+            sync_bell: Bell::default(),
+            split_bell: Bell::default(),
+            reclaim_wanted: AtomicBool::new(false),
+            tenants: DashMap::new(),
+            standard: Redaction::default(),
+        }
+    }
+
+    fn create_wals(&mut self, index: u64) -> io::Result<()> {
+        let bytes_max = (self.options.max_bytes / WAL_FILE_SHARE)
+            .clamp(*WAL_FILE_BYTES.start(), *WAL_FILE_BYTES.end());
+        for worker in (0..).take(self.options.workers.clamp(1, WORKERS_MAX)) {
+            let file = FileId { worker, index };
+            self.wals.push(Wal::create(&self.wal_directory, file, bytes_max)?);
+        }
+        Ok(())
+    }
+
+    /// Serialises a record into a worker's log.
+    fn append(&self, worker: usize, tenant: &str, record: &Record) {
+        let tenant = if segments::is_directory_name(tenant) { tenant } else { POP_TENANT };
+        let Some(wal) = self.wals.get(worker) else { return };
+        let settings = self.tenants.get(tenant);
+        let redaction = settings.as_ref().map_or(&self.standard, |settings| &settings.redaction);
+        wal.append(tenant, &self.counters, |out| {
+            serialize::write(out, record, &self.options.pop, tenant, redaction);
+        });
+        self.write_bell.ring();
+    }
+
+    /// Bytes the tenant may keep: its own setting, or an equal share. A share depends on how many
+    /// tenants there are and never on how much another one writes.
+    pub(super) fn quota(&self, tenant: &str, known: usize) -> u64 {
+        let own = self.tenants.get(tenant).and_then(|settings| settings.quota_bytes);
+        own.unwrap_or_else(|| self.options.max_bytes / known.max(self.tenants.len()).max(1) as u64)
+    }
+
+    /// Records in the tenant's own log that `events` of it are gone.
+    pub(super) fn report_loss(&self, tenant: &str, error: &'static str, events: u64) {
+        if events == 0 {
+            return;
+        }
+        tracing::warn!(error, events, "events lost");
+        let mut record = Record::now(RecordType::Alert);
+        record.app.object_type = Some("events".into());
+        record.app.object = Some(events.to_string().into());
+        record.end.error = Some(error);
+        record.end.error_side = Some(Blame::Gateway);
+        self.append(0, tenant, &record);
+    }
+}
+
+/// One worker's way into the log.
+#[derive(Clone)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    worker: usize,
+}
+
+impl Writer {
+    /// Appends a record, redacted and bounded, without waiting for the disk. Where the disk has
+    /// not kept up and the buffer is full, the record is dropped and counted. A tenant that can be
+    /// none goes to [`POP_TENANT`].
+    pub fn append(&self, tenant: &str, record: &Record) {
+        self.shared.append(self.worker, tenant, record);
+    }
+}
+
+/// Tells when there may be more to read.
+#[derive(Clone)]
+pub struct Changes(watch::Receiver<Served>);
+
+impl Changes {
+    /// Waits for a change since the last call. Never returns once the log is gone.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Takes the lock, waiting a moment for one who ends, or who only looks.
+fn lock(directory: &Path) -> io::Result<File> {
+    let path = directory.join(LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(path)?;
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::ResourceBusy,
+        format!("another process writes events in `{}`", directory.display()),
+    ))
+}
+
+fn join(thread: &mut Option<JoinHandle<()>>) {
+    if let Some(thread) = thread.take()
+        && thread.join().is_err()
+    {
+        tracing::error!("event log: a thread panicked");
+    }
+}

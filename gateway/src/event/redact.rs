@@ -1,0 +1,221 @@
+//! Takes secrets out of a URL: user names and passwords, and the values of telling query keys.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// Stands where a value was.
+const REDACTED: &str = "REDACTED";
+
+/// Keys whose value is a secret wherever it is seen, compared in lower case.
+const SECRET_KEYS: &[&str] = &[
+    "key",
+    "sig",
+    "auth",
+    "code",
+    "pwd",
+    "pass",
+    "sid",
+    "otp",
+    "pin",
+    "ticket",
+    "jwt",
+    "state",
+    "nonce",
+    "hmac",
+    "samlresponse",
+    "samlrequest",
+    "assertion",
+    "authorization",
+];
+
+/// Parts of a key that make its value a secret: `access_token`, `X-Amz-Signature`, `PHPSESSID`.
+const SECRET_PARTS: &[&str] = &[
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "passphrase",
+    "signature",
+    "session",
+    "sessid",
+    "credential",
+    "apikey",
+    "api_key",
+    "api-key",
+    "access_key",
+    "accesskey",
+    "private_key",
+    "bearer",
+    "oauth",
+    "auth_",
+    "_auth",
+    "auth-",
+    "_code",
+    "csrf",
+    "xsrf",
+];
+
+/// Most bytes of one value that are decoded to look for secrets inside it: no more are written.
+const NESTED_BYTES_MAX: usize = super::line::URL_BYTES_MAX;
+
+/// Which query keys of one tenant are secret: the ones everybody has, and its own.
+#[derive(Clone, Debug, Default)]
+pub struct Redaction {
+    keys: Box<[Box<str>]>,
+}
+
+impl Redaction {
+    /// The standard keys and `extra` ones; these are compared whole, without regard to case.
+    #[must_use]
+    pub fn with_keys<'k>(extra: impl IntoIterator<Item = &'k str>) -> Self {
+        Self { keys: extra.into_iter().map(|key| key.to_ascii_lowercase().into()).collect() }
+    }
+
+    /// The URL without userinfo, each secret value replaced. Borrows where nothing was to hide.
+    #[must_use]
+    pub fn url<'u>(&self, url: &'u str) -> Cow<'u, str> {
+        if !url.bytes().any(|byte| matches!(byte, b'?' | b'#' | b'@' | b';')) {
+            return Cow::Borrowed(url);
+        }
+        let (before_fragment, fragment) = cut(url, '#');
+        let (path, query) = cut(before_fragment, '?');
+        let (path, parameters) = cut(path, ';');
+        let path = without_userinfo(path);
+        let parameters = parameters.map(|parameters| self.pairs(parameters));
+        let query = query.map(|query| self.pairs(query));
+        let fragment = fragment.map(|fragment| self.pairs(fragment));
+        let untouched = |part: &Option<Cow<'_, str>>| !matches!(part, Some(Cow::Owned(_)));
+        if matches!(path, Cow::Borrowed(_))
+            && [&parameters, &query, &fragment].into_iter().all(untouched)
+        {
+            return Cow::Borrowed(url);
+        }
+        let mut clean = path.into_owned();
+        for (mark, part) in [(';', parameters), ('?', query), ('#', fragment)] {
+            if let Some(part) = part {
+                clean.push(mark);
+                clean.push_str(&part);
+            }
+        }
+        Cow::Owned(clean)
+    }
+
+    /// `a=b&c=d` with secret values replaced; borrowed where there is none.
+    fn pairs<'p>(&self, pairs: &'p str) -> Cow<'p, str> {
+        if !pairs.split(is_separator).any(|pair| self.is_secret_pair(pair)) {
+            return Cow::Borrowed(pairs);
+        }
+        let mut clean = String::with_capacity(pairs.len());
+        for pair in pairs.split_inclusive(is_separator) {
+            let body = pair.trim_end_matches(is_separator);
+            match body.split_once('=') {
+                Some((key, _)) if self.is_secret_pair(body) => {
+                    clean.push_str(key);
+                    clean.push('=');
+                    clean.push_str(REDACTED);
+                    clean.extend(pair.chars().next_back().filter(|last| is_separator(*last)));
+                }
+                _ => clean.push_str(pair),
+            }
+        }
+        Cow::Owned(clean)
+    }
+
+    fn is_secret_pair(&self, pair: &str) -> bool {
+        let Some((key, value)) = pair.split_once('=') else { return false };
+        !value.is_empty() && (self.is_secret_key(key) || self.hides_secrets(value))
+    }
+
+    fn is_secret_key(&self, key: &str) -> bool {
+        let key = percent_decode_str(key).decode_utf8_lossy().to_ascii_lowercase();
+        let key = key.trim_start_matches(['/', '?', '!', '#']);
+        SECRET_KEYS.contains(&key)
+            || SECRET_PARTS.iter().any(|part| key.contains(part))
+            || self.keys.iter().any(|own| **own == *key)
+    }
+
+    /// A value that is itself a URL or form with a secret in it, as redirects carry.
+    fn hides_secrets(&self, value: &str) -> bool {
+        let end = value.floor_char_boundary(NESTED_BYTES_MAX.min(value.len()));
+        let (value, _) = value.split_at_checked(end).unwrap_or((value, ""));
+        if !value.contains(['=', '%']) {
+            return false;
+        }
+        let inner = percent_decode_str(value).decode_utf8_lossy();
+        inner
+            .split(|mark| is_separator(mark) || mark == '?' || mark == '#')
+            .filter_map(|pair| pair.split_once('='))
+            .any(|(key, value)| !value.is_empty() && self.is_secret_key(key))
+    }
+}
+
+fn is_separator(character: char) -> bool {
+    matches!(character, '&' | ';')
+}
+
+fn cut(text: &str, mark: char) -> (&str, Option<&str>) {
+    text.split_once(mark).map_or((text, None), |(before, after)| (before, Some(after)))
+}
+
+/// Removes `user:password@` from the authority, of an absolute URL or of a bare authority.
+fn without_userinfo(url: &str) -> Cow<'_, str> {
+    let start = url.find("//").map_or(0, |at| at + 2);
+    let (scheme, rest) = url.split_at_checked(start).unwrap_or(("", url));
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    match authority.rsplit_once('@') {
+        Some((_, host)) => Cow::Owned(format!("{scheme}{host}{path}")),
+        None => Cow::Borrowed(url),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::Redaction;
+
+    #[track_caller]
+    fn check(url: &str, clean: &str) {
+        assert_eq!(Redaction::default().url(url), clean);
+    }
+
+    #[test]
+    fn secrets_are_replaced_and_their_keys_kept() {
+        check("https://a.test/?token=x&q=1", "https://a.test/?token=REDACTED&q=1");
+        check("https://a.test/p?a=1;SIG=x;b", "https://a.test/p?a=1;SIG=REDACTED;b");
+        check(
+            "https://s3.test/o?X-Amz-Signature=ab&X-Amz-Date=2",
+            "https://s3.test/o?X-Amz-Signature=REDACTED&X-Amz-Date=2",
+        );
+        check("https://a.test/?%74oken=x", "https://a.test/?%74oken=REDACTED");
+        check("https://a.test/#access_token=x&t=1", "https://a.test/#access_token=REDACTED&t=1");
+        check("https://a.test/i;jsessionid=9F?x=1", "https://a.test/i;jsessionid=REDACTED?x=1");
+        check("/path?PHPSESSID=1&&key=2", "/path?PHPSESSID=REDACTED&&key=REDACTED");
+    }
+
+    #[test]
+    fn names_and_passwords_leave_the_authority() {
+        check("https://user:pa@ss@a.test/x@y", "https://a.test/x@y");
+        check("user:pass@a.test:443", "a.test:443");
+        check("https://user@a.test?code=1", "https://a.test?code=REDACTED");
+    }
+
+    #[test]
+    fn a_url_inside_a_value_hides_nothing() {
+        check(
+            "https://a.test/go?to=https%3A%2F%2Fb.test%2F%3Ftoken%3Dx&n=1",
+            "https://a.test/go?to=REDACTED&n=1",
+        );
+        check("https://a.test/go?to=https://b.test/?code=x", "https://a.test/go?to=REDACTED");
+    }
+
+    #[test]
+    fn what_hides_nothing_is_not_copied() {
+        for url in ["https://a.test/", "https://a.test/?q=key&page=2#top", "https://a.test/?token="]
+        {
+            assert!(matches!(Redaction::default().url(url), Cow::Borrowed(same) if same == url));
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Names on disk: `<tenant>/<sequence number of its first event>.ndjson`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Longest tenant name, and the room a frame gives it.
+pub(super) const NAME_BYTES_MAX: usize = 40;
+/// Ends the names of segments.
+const SUFFIX: &str = ".ndjson";
+
+/// One file of a tenant's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Segment {
+    /// Sequence number of its first event.
+    pub(super) first: u64,
+    pub(super) bytes: u64,
+}
+
+/// Whether the name can be a tenant's directory, and nothing else: no dot, no slash.
+pub(super) fn is_directory_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    name == super::POP_TENANT
+        || (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+pub(super) fn path(directory: &Path, first: u64) -> PathBuf {
+    directory.join(format!("{first:020}{SUFFIX}"))
+}
+
+/// A tenant's segments, oldest first; none where it has no directory.
+pub(super) fn list(directory: &Path) -> io::Result<Vec<Segment>> {
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut segments = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let first = entry.file_name().to_str().and_then(parse);
+        if let Some(first) = first {
+            match entry.metadata() {
+                Ok(metadata) => segments.push(Segment { first, bytes: metadata.len() }),
+                // Evicted between the listing and now.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    segments.sort_unstable();
+    Ok(segments)
+}
+
+/// The tenants that have a directory, in order.
+pub(super) fn tenants(root: &Path) -> io::Result<Vec<String>> {
+    let mut tenants = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if is_directory_name(&name) && entry.file_type()?.is_dir() {
+            tenants.push(name);
+        }
+    }
+    tenants.sort_unstable();
+    Ok(tenants)
+}
+
+fn parse(name: &str) -> Option<u64> {
+    name.strip_suffix(SUFFIX)?.parse().ok()
+}

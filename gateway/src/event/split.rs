@@ -1,0 +1,234 @@
+//! Moves what is written in the write-ahead logs into the tenants' segments.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::log::Shared;
+use super::recover::{Checkpoint, Replay};
+use super::scan;
+use super::stats::{Duty, add};
+use super::store::{Batch, Evicted, Store};
+use super::wal::{FileId, Written};
+
+/// Between two rounds: long enough that a tenant's file is opened for many lines at once, short
+/// enough that an event can be read well within a second.
+const ROUND: Duration = Duration::from_millis(100);
+/// Between two checkpoints while events come; bounds what a restart reads again.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// The state of the splitting thread.
+pub(super) struct Splitter {
+    store: Store,
+    /// Up to where each worker's log is split.
+    split: Vec<Written>,
+    /// Lines taken from the log that the disk has not taken yet.
+    parked: HashMap<Box<str>, Batch>,
+    checkpointed: Instant,
+    /// Something was split since.
+    moved: bool,
+}
+
+impl Splitter {
+    pub(super) fn new(store: Store, split: Vec<Written>) -> Self {
+        Self { store, split, parked: HashMap::new(), checkpointed: Instant::now(), moved: false }
+    }
+
+    /// The thread.
+    pub(super) fn run(mut self, shared: &Shared) {
+        shared.split_bell.answer();
+        loop {
+            shared.split_bell.wait();
+            let stopped = shared.split_bell.is_stopped();
+            if shared.reclaim_wanted.swap(false, Ordering::SeqCst) {
+                self.make_room(shared);
+            }
+            let ticket = shared.progress.served().written;
+            match self.round(shared) {
+                Ok(()) => {
+                    shared.counters.accepted(Duty::Split);
+                    shared.progress.serve(|served| served.split = ticket);
+                }
+                Err(error) => {
+                    shared.counters.refused(Duty::Split, &error);
+                    shared.split_bell.ring();
+                }
+            }
+            if self.moved && (stopped || self.checkpointed.elapsed() >= CHECKPOINT_EVERY) {
+                self.checkpoint(shared);
+            }
+            if stopped {
+                return;
+            }
+            shared.split_bell.pause(ROUND);
+        }
+    }
+
+    /// Splits all that is written by now.
+    fn round(&mut self, shared: &Shared) -> io::Result<()> {
+        self.settle(shared)?;
+        for worker in 0..self.split.len() {
+            while let Some(chunk) = self.next_chunk(shared, worker)? {
+                let parked = &mut self.parked;
+                let scanned = scan::scan(&chunk.bytes, chunk.last, |tenant, line| {
+                    batch(parked, tenant).push(line);
+                    add(&shared.counters.split, 1);
+                });
+                add(&shared.counters.damaged, scanned.damaged + u64::from(scanned.torn));
+                if let Some(split) = self.split.get_mut(worker) {
+                    split.bytes += scanned.bytes as u64;
+                }
+                self.moved = true;
+                self.settle(shared)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The next unsplit stretch of a worker's log, going on to its next file at the end of one.
+    fn next_chunk(&mut self, shared: &Shared, worker: usize) -> io::Result<Option<Chunk>> {
+        let Some((split, wal)) = self.split.get_mut(worker).zip(shared.wals.get(worker)) else {
+            return Ok(None);
+        };
+        let written = wal.written();
+        loop {
+            let path = split.file.path(&shared.wal_directory);
+            let end = if split.file == written.file {
+                written.bytes
+            } else {
+                std::fs::metadata(&path)?.len()
+            };
+            if split.bytes < end {
+                let bytes = scan::read(&path, split.bytes, end)?;
+                let last = split.bytes + bytes.len() as u64 == end;
+                return Ok(Some(Chunk { bytes, last }));
+            }
+            if split.file == written.file {
+                return Ok(None);
+            }
+            *split =
+                Written { file: FileId { index: split.file.index + 1, ..split.file }, bytes: 0 };
+        }
+    }
+
+    /// Brings the parked lines into their segments, and each tenant back to its quota.
+    fn settle(&mut self, shared: &Shared) -> io::Result<()> {
+        let mut parked = std::mem::take(&mut self.parked);
+        let mut result = Ok(());
+        parked.retain(|tenant, batch| {
+            if result.is_err() {
+                return true;
+            }
+            result = self.append(shared, tenant, batch);
+            result.is_err()
+        });
+        self.parked = parked;
+        result
+    }
+
+    /// Appends one tenant's lines, making room where the disk is full.
+    fn append(&mut self, shared: &Shared, tenant: &str, batch: &mut Batch) -> io::Result<()> {
+        let quota = shared.quota(tenant, self.store.tenant_count());
+        while let Err(error) = self.store.append(tenant, batch, quota) {
+            if !is_full(&error) || !self.reclaim(shared)? {
+                return Err(error);
+            }
+        }
+        let evicted = self.store.enforce(tenant, quota)?;
+        for taken in &evicted {
+            add(&shared.counters.evicted_segments, 1);
+            add(&shared.counters.evicted, taken.events);
+            add(&shared.counters.evicted_bytes, taken.bytes);
+        }
+        let events = evicted.iter().map(|taken| taken.events).sum();
+        shared.report_loss(tenant, "events_evicted", events);
+        Ok(())
+    }
+
+    /// Removes one segment for want of disk space. `false` where there is none.
+    fn reclaim(&mut self, shared: &Shared) -> io::Result<bool> {
+        let Some(Evicted { events, bytes }) = self.store.reclaim()? else { return Ok(false) };
+        add(&shared.counters.reclaimed_segments, 1);
+        add(&shared.counters.evicted, events);
+        add(&shared.counters.evicted_bytes, bytes);
+        Ok(true)
+    }
+
+    /// The log itself found the disk full: a segment goes, and log files that are split already.
+    fn make_room(&mut self, shared: &Shared) {
+        let reclaimed = self.reclaim(shared).map(|_| ());
+        let rotated = shared.wals.iter().try_for_each(super::wal::Wal::rotate);
+        if let Err(error) = reclaimed.and(rotated) {
+            shared.counters.refused(Duty::Split, &error);
+        }
+        self.moved = true;
+        self.checkpoint(shared);
+    }
+
+    /// Makes durable what is split, then forgets the log files it came from.
+    fn checkpoint(&mut self, shared: &Shared) {
+        self.checkpointed = Instant::now();
+        if !self.parked.is_empty() {
+            return;
+        }
+        match self.store.sync().and_then(|()| self.forget(shared)) {
+            Ok(()) => self.moved = false,
+            Err(error) => shared.counters.refused(Duty::Split, &error),
+        }
+    }
+
+    fn forget(&self, shared: &Shared) -> io::Result<()> {
+        for file in super::wal::list(&shared.wal_directory)? {
+            let split = self.split.iter().find(|split| split.file.worker == file.worker);
+            if split.is_some_and(|split| file.index < split.file.index) {
+                std::fs::remove_file(file.path(&shared.wal_directory))?;
+            }
+        }
+        let split = self.split.iter().map(|split| (split.file, split.bytes)).collect();
+        Checkpoint(split).store(&shared.wal_directory, shared.options.fsync)
+    }
+}
+
+/// Splits what an earlier run left, before this one begins.
+pub(super) fn recover(shared: &Shared, store: Store, root: &Path) -> io::Result<Store> {
+    let mut splitter = Splitter::new(store, Vec::new());
+    let mut replay = Replay::prepare(root, &shared.wal_directory)?;
+    for file in replay.files() {
+        let scanned = replay.read(file, |batches| {
+            for (tenant, mut batch) in batches {
+                splitter.append(shared, &tenant, &mut batch)?;
+            }
+            Ok(())
+        })?;
+        add(&shared.counters.damaged, scanned.damaged);
+        add(&shared.counters.torn_tails, u64::from(scanned.torn));
+    }
+    add(&shared.counters.already_split, replay.already_split);
+    splitter.store.sync()?;
+    for file in replay.files() {
+        std::fs::remove_file(file.path(&shared.wal_directory))?;
+    }
+    Ok(splitter.store)
+}
+
+struct Chunk {
+    bytes: Vec<u8>,
+    /// Nothing follows it in its file, so far.
+    last: bool,
+}
+
+fn batch<'b>(batches: &'b mut HashMap<Box<str>, Batch>, tenant: &str) -> &'b mut Batch {
+    if !batches.contains_key(tenant) {
+        batches.insert(tenant.into(), Batch::default());
+    }
+    batches.entry(tenant.into()).or_default()
+}
+
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}

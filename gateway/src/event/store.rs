@@ -1,0 +1,274 @@
+//! The tenants' segments as the splitter writes them: numbered, rolled, held to a quota.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use super::segments::{self, Segment};
+
+/// Descriptors kept open, however many tenants there are.
+const OPEN_FILES_MAX: usize = 64;
+/// A quota holds about this many segments, so that eviction takes a sixteenth of it at a time.
+const SEGMENTS_PER_QUOTA: u64 = 16;
+/// Bounds of a segment: small enough to scan in a millisecond, large enough not to be confetti.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 16 * 1024..=8 * 1024 * 1024;
+/// Bytes read at once to count a segment's lines.
+const SCAN_BYTES: usize = 256 * 1024;
+
+/// Lines of one tenant on their way into a segment.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// Whole lines, each with its newline.
+    lines: Vec<u8>,
+    /// Bytes of them that are in a segment already.
+    done: usize,
+}
+
+impl Batch {
+    pub(super) fn push(&mut self, line: &[u8]) {
+        self.lines.extend_from_slice(line);
+        self.lines.push(b'\n');
+    }
+
+    pub(super) fn each_line(&self, each: impl FnMut(&[u8])) {
+        self.lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(each);
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.lines.get(self.done..).unwrap_or_default()
+    }
+}
+
+/// What an eviction took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Evicted {
+    pub(super) events: u64,
+    pub(super) bytes: u64,
+}
+
+/// All tenants' segments.
+pub(super) struct Store {
+    root: PathBuf,
+    fsync: bool,
+    tenants: HashMap<Box<str>, Tenant>,
+    open: HashMap<Box<str>, OpenFile>,
+    /// Grows with each use of an open file; the least recent is closed first.
+    uses: u64,
+}
+
+struct Tenant {
+    segments: VecDeque<Segment>,
+    /// Sequence number of the next event; unknown until the last segment's lines are counted.
+    next: Option<u64>,
+}
+
+struct OpenFile {
+    file: File,
+    used: u64,
+}
+
+impl Store {
+    /// Lists what is there.
+    pub(super) fn open(root: &Path, fsync: bool) -> io::Result<Self> {
+        let mut tenants = HashMap::new();
+        for name in segments::tenants(root)? {
+            let segments = segments::list(&root.join(&name))?.into();
+            tenants.insert(name.into_boxed_str(), Tenant { segments, next: None });
+        }
+        Ok(Self { root: root.to_owned(), fsync, tenants, open: HashMap::new(), uses: 0 })
+    }
+
+    pub(super) fn tenant_count(&self) -> usize {
+        self.tenants.len()
+    }
+
+    /// Appends the batch and notes in it what was appended, so that a call that failed half-way can
+    /// be repeated.
+    pub(super) fn append(&mut self, name: &str, batch: &mut Batch, quota: u64) -> io::Result<()> {
+        let segment_bytes_max =
+            (quota / SEGMENTS_PER_QUOTA).clamp(*SEGMENT_BYTES.start(), *SEGMENT_BYTES.end());
+        self.prepare(name)?;
+        while !batch.rest().is_empty() {
+            let used = self.active(name).map_or(0, |segment| segment.bytes);
+            let room = segment_bytes_max.saturating_sub(used);
+            let take = whole_lines(batch.rest(), usize::try_from(room).unwrap_or(usize::MAX));
+            if take == 0 && used > 0 {
+                self.roll(name)?;
+                continue;
+            }
+            let take = if take > 0 { take } else { first_line(batch.rest()) };
+            self.write(name, batch.rest().get(..take).unwrap_or_default())?;
+            batch.done += take;
+        }
+        Ok(())
+    }
+
+    /// Removes oldest whole segments of the tenant until it keeps to its quota.
+    pub(super) fn enforce(&mut self, name: &str, quota: u64) -> io::Result<Vec<Evicted>> {
+        let mut evicted = Vec::new();
+        while let Some(tenant) = self.tenants.get(name)
+            && tenant.segments.len() > 1
+            && tenant.bytes() > quota
+        {
+            evicted.extend(self.evict_oldest(name)?);
+        }
+        Ok(evicted)
+    }
+
+    /// Frees disk space at the cost of the tenant that uses most of it: its oldest segment, even
+    /// the one being written where it has no other. `None` where there is nothing left to free.
+    pub(super) fn reclaim(&mut self) -> io::Result<Option<Evicted>> {
+        let largest = self
+            .tenants
+            .iter()
+            .max_by_key(|(_, tenant)| tenant.bytes())
+            .filter(|(_, tenant)| tenant.bytes() > 0)
+            .map(|(name, tenant)| (name.clone(), tenant.segments.len()));
+        let Some((name, segments)) = largest else { return Ok(None) };
+        if segments < 2 {
+            self.prepare(&name)?;
+            self.roll(&name)?;
+        }
+        self.evict_oldest(&name)
+    }
+
+    /// Makes everything written so far durable, in one call for all tenants.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        if self.fsync {
+            rustix::fs::syncfs(File::open(&self.root)?)?;
+        }
+        Ok(())
+    }
+
+    fn active(&self, name: &str) -> Option<Segment> {
+        self.tenants.get(name)?.segments.back().copied()
+    }
+
+    /// Makes the tenant ready for writing: a directory, a segment, and a known next number.
+    fn prepare(&mut self, name: &str) -> io::Result<()> {
+        if self.tenants.get(name).is_some_and(|tenant| tenant.next.is_some()) {
+            return Ok(());
+        }
+        let directory = self.root.join(name);
+        std::fs::create_dir_all(&directory)?;
+        let mut segments: VecDeque<Segment> = segments::list(&directory)?.into();
+        let next = match segments.back_mut() {
+            Some(last) => {
+                let (lines, bytes) = repair(&segments::path(&directory, last.first))?;
+                last.bytes = bytes;
+                last.first + lines
+            }
+            None => 0,
+        };
+        self.tenants.insert(name.into(), Tenant { segments, next: Some(next) });
+        if next == 0 && self.active(name).is_none() { self.roll(name) } else { Ok(()) }
+    }
+
+    /// Begins a new segment. The old one is synced, so that a power cut can only touch the last
+    /// segment of a tenant; cursors rely on it.
+    fn roll(&mut self, name: &str) -> io::Result<()> {
+        let directory = self.root.join(name);
+        if let Some(last) = self.active(name)
+            && self.fsync
+        {
+            File::open(segments::path(&directory, last.first))?.sync_data()?;
+        }
+        self.open.remove(name);
+        let Some(tenant) = self.tenants.get_mut(name) else { return Ok(()) };
+        let first = tenant.next.unwrap_or(0);
+        let path = segments::path(&directory, first);
+        File::options().write(true).create(true).truncate(true).open(path)?;
+        tenant.segments.push_back(Segment { first, bytes: 0 });
+        Ok(())
+    }
+
+    fn write(&mut self, name: &str, lines: &[u8]) -> io::Result<()> {
+        let Some(active) = self.active(name) else { return Err(io::ErrorKind::NotFound.into()) };
+        // At a known place, so that a part written before an error is written over.
+        self.file(name, active.first)?.write_all_at(lines, active.bytes)?;
+        if let Some(tenant) = self.tenants.get_mut(name)
+            && let Some(active) = tenant.segments.back_mut()
+        {
+            active.bytes += lines.len() as u64;
+            let count = memchr::memchr_iter(b'\n', lines).count() as u64;
+            tenant.next = tenant.next.map(|next| next + count);
+        }
+        Ok(())
+    }
+
+    /// The tenant's active segment, open; the least recently used one makes room.
+    fn file(&mut self, name: &str, first: u64) -> io::Result<&File> {
+        self.uses += 1;
+        if !self.open.contains_key(name) && self.open.len() >= OPEN_FILES_MAX {
+            let oldest = self.open.iter().min_by_key(|(_, open)| open.used);
+            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                self.open.remove(&oldest);
+            }
+        }
+        let used = self.uses;
+        match self.open.entry(name.into()) {
+            std::collections::hash_map::Entry::Occupied(entry) => {
+                let open = entry.into_mut();
+                open.used = used;
+                Ok(&open.file)
+            }
+            std::collections::hash_map::Entry::Vacant(entry) => {
+                let path = segments::path(&self.root.join(name), first);
+                let file = File::options().write(true).open(path)?;
+                Ok(&entry.insert(OpenFile { file, used }).file)
+            }
+        }
+    }
+
+    fn evict_oldest(&mut self, name: &str) -> io::Result<Option<Evicted>> {
+        let Some(tenant) = self.tenants.get_mut(name) else { return Ok(None) };
+        let (Some(oldest), Some(second)) = (tenant.segments.front(), tenant.segments.get(1)) else {
+            return Ok(None);
+        };
+        let evicted = Evicted { events: second.first - oldest.first, bytes: oldest.bytes };
+        match std::fs::remove_file(segments::path(&self.root.join(name), oldest.first)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            // Removed by somebody else is removed.
+            Ok(()) | Err(_) => tenant.segments.pop_front(),
+        };
+        Ok(Some(evicted))
+    }
+}
+
+impl Tenant {
+    fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+}
+
+/// Cuts a line that was being written when the process died; counts those that are whole.
+fn repair(path: &Path) -> io::Result<(u64, u64)> {
+    let mut file = File::options().read(true).write(true).open(path)?;
+    let mut buffer = vec![0; SCAN_BYTES];
+    let (mut lines, mut offset, mut whole) = (0, 0, 0);
+    loop {
+        let count = file.read(&mut buffer)?;
+        let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { break };
+        for newline in memchr::memchr_iter(b'\n', read) {
+            lines += 1;
+            whole = offset + newline as u64 + 1;
+        }
+        offset += count as u64;
+    }
+    if whole < offset {
+        file.set_len(whole)?;
+    }
+    Ok((lines, whole))
+}
+
+/// Bytes of the whole lines that fit in `room`.
+fn whole_lines(lines: &[u8], room: usize) -> usize {
+    let fitting = lines.get(..room.min(lines.len())).unwrap_or_default();
+    memchr::memrchr(b'\n', fitting).map_or(0, |newline| newline + 1)
+}
+
+fn first_line(lines: &[u8]) -> usize {
+    memchr::memchr(b'\n', lines).map_or(lines.len(), |newline| newline + 1)
+}

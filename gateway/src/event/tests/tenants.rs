@@ -1,0 +1,88 @@
+//! Tenants are strangers in the log too.
+
+use super::{append, numbered, numbers, open, options};
+use crate::event::{EventLog, Options, Redaction, TenantSettings};
+
+#[test]
+fn a_noisy_tenant_pushes_out_only_its_own_events() {
+    let directory = tempfile::tempdir().unwrap();
+    let log =
+        EventLog::open(directory.path(), Options { max_bytes: 1 << 20, ..options() }).unwrap();
+    append(&log, "quiet", 0..100);
+    append(&log, "noisy", 0..20_000);
+    log.close();
+    assert_eq!(numbers(directory.path(), "quiet"), (0..100).collect::<Vec<_>>());
+    let noisy = numbers(directory.path(), "noisy");
+    assert_eq!(noisy.last(), Some(&19_999), "the oldest go first");
+    let stats = log.stats();
+    let kept = |tenant| super::walk(&log.reader(), tenant, None, 1000).len() as u64;
+    assert_eq!(kept("quiet") + kept("noisy") + stats.evicted, stats.appended);
+    assert!(bytes(directory.path(), "noisy") <= 1 << 19);
+    assert!(bytes(directory.path(), "noisy") > 1 << 18, "a quota is used");
+}
+
+#[test]
+fn an_eviction_is_told_in_the_tenants_own_log() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    let settings = TenantSettings { quota_bytes: Some(256 * 1024), ..TenantSettings::default() };
+    log.set_tenant("acme", settings);
+    append(&log, "acme", 0..2000);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        log.settle().await;
+        log.settle().await;
+    });
+    let told = super::walk(&log.reader(), "acme", None, 100)
+        .iter()
+        .filter(|event| event["error"] == "events_evicted")
+        .filter_map(|event| event["object"].as_str()?.parse::<u64>().ok())
+        .sum::<u64>();
+    assert!(told > 0);
+    assert_eq!(told, log.stats().evicted);
+}
+
+#[test]
+fn two_thousand_tenants_share_a_handful_of_descriptors() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for round in 0..3 {
+        for tenant in 0..2000 {
+            append(&log, &format!("tenant-{tenant}"), round..round + 1);
+        }
+        runtime.block_on(log.settle());
+        assert!(descriptors(directory.path()) <= 72, "{}", descriptors(directory.path()));
+    }
+    assert_eq!(numbers(directory.path(), "tenant-1999"), [0, 1, 2]);
+    assert_eq!(log.reader().tenants().unwrap().len(), 2000);
+}
+
+#[test]
+fn each_tenant_redacts_its_own_keys_beside_the_standard_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    let redaction = Redaction::with_keys(["employee"]);
+    log.set_tenant("acme", TenantSettings { redaction, ..TenantSettings::default() });
+    let mut record = numbered(0);
+    record.http.url = Some("https://a.test/?Employee=7&token=t&page=2".into());
+    for tenant in ["acme", "other"] {
+        log.writer(0).append(tenant, &record);
+    }
+    log.close();
+    let url = |tenant| super::walk(&log.reader(), tenant, None, 1)[0]["url"].clone();
+    assert_eq!(url("acme"), "https://a.test/?Employee=REDACTED&token=REDACTED&page=2");
+    assert_eq!(url("other"), "https://a.test/?Employee=7&token=REDACTED&page=2");
+}
+
+fn bytes(directory: &std::path::Path, tenant: &str) -> u64 {
+    let files = std::fs::read_dir(directory.join(tenant)).unwrap();
+    files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
+}
+
+/// Open files below the directory.
+fn descriptors(directory: &std::path::Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = open.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(directory)).count()
+}

@@ -1,0 +1,200 @@
+//! One worker's write-ahead log: a bounded buffer in memory, and the file it goes to.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::frame;
+use super::stats::{Counters, add};
+
+/// Bytes a worker holds while the disk is slow; about 40,000 events. What comes when it is full is
+/// dropped and counted: a request never waits for the log.
+const BUFFER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Capacity an idle worker keeps.
+const BUFFER_BYTES_IDLE: usize = 256 * 1024;
+/// Ends the names of the log's files.
+const SUFFIX: &str = ".wal";
+
+/// Which file of which worker. Files of one worker are read in the order of `index`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct FileId {
+    pub(super) worker: u32,
+    pub(super) index: u64,
+}
+
+impl FileId {
+    pub(super) fn name(self) -> String {
+        format!("{:04}-{:012}{SUFFIX}", self.worker, self.index)
+    }
+
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let (worker, index) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+        Some(Self { worker: worker.parse().ok()?, index: index.parse().ok()? })
+    }
+
+    pub(super) fn path(self, directory: &Path) -> PathBuf {
+        directory.join(self.name())
+    }
+}
+
+/// The log's files in `directory`, oldest first.
+pub(super) fn list(directory: &Path) -> io::Result<Vec<FileId>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        files.extend(entry?.file_name().to_str().and_then(FileId::parse));
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// Up to where the log is whole: all files below `file`, and `bytes` of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) file: FileId,
+    pub(super) bytes: u64,
+}
+
+/// One worker's log.
+pub(super) struct Wal {
+    directory: PathBuf,
+    /// What appenders have left. Held only to append or to swap.
+    buffer: Mutex<Buffer>,
+    output: Mutex<Output>,
+    written: Mutex<Written>,
+    file_bytes_max: u64,
+}
+
+#[derive(Default)]
+struct Buffer {
+    frames: Vec<u8>,
+    /// The log is closing: nothing would write what came now.
+    closed: bool,
+}
+
+struct Output {
+    file: Arc<File>,
+    /// Taken from the buffer and not yet written: a write that fails is tried again.
+    pending: Vec<u8>,
+    /// Written to and not synced since.
+    unsynced: Vec<Arc<File>>,
+}
+
+impl Wal {
+    /// A log that begins with a fresh file.
+    pub(super) fn create(directory: &Path, file: FileId, file_bytes_max: u64) -> io::Result<Self> {
+        let output =
+            Output { file: new_file(directory, file)?, pending: Vec::new(), unsynced: Vec::new() };
+        Ok(Self {
+            directory: directory.to_owned(),
+            buffer: Mutex::default(),
+            output: Mutex::new(output),
+            written: Mutex::new(Written { file, bytes: 0 }),
+            file_bytes_max,
+        })
+    }
+
+    /// Appends the line that `write` produces, or counts it as dropped.
+    pub(super) fn append(
+        &self,
+        tenant: &str,
+        counters: &Counters,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut buffer = self.buffer.lock();
+        let kept = !buffer.closed
+            && buffer.frames.len() < BUFFER_BYTES_MAX
+            && frame::append(&mut buffer.frames, tenant, write);
+        drop(buffer);
+        add(if kept { &counters.appended } else { &counters.dropped }, 1);
+    }
+
+    /// Brings what is in memory to the kernel.
+    ///
+    /// # Errors
+    /// Where the disk refuses; nothing is lost, the next call tries again.
+    pub(super) fn drain(&self, counters: &Counters) -> io::Result<()> {
+        let mut output = self.output.lock();
+        // What a failed attempt left, then what came since.
+        self.write_pending(&mut output, counters)?;
+        std::mem::swap(&mut output.pending, &mut self.buffer.lock().frames);
+        self.write_pending(&mut output, counters)?;
+        if self.written().bytes >= self.file_bytes_max {
+            self.rotate_locked(&mut output)?;
+        }
+        Ok(())
+    }
+
+    fn write_pending(&self, output: &mut Output, counters: &Counters) -> io::Result<()> {
+        let Output { file, pending, unsynced } = output;
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let written = self.written();
+        // At a known place, so that a part written before an error is written over.
+        file.write_all_at(pending, written.bytes)?;
+        add(&counters.written_bytes, pending.len() as u64);
+        let bytes = written.bytes + pending.len() as u64;
+        pending.clear();
+        pending.shrink_to(BUFFER_BYTES_IDLE);
+        if !unsynced.iter().any(|known| Arc::ptr_eq(known, file)) {
+            unsynced.push(Arc::clone(file));
+        }
+        *self.written.lock() = Written { bytes, ..written };
+        Ok(())
+    }
+
+    /// Takes nothing more from appenders.
+    pub(super) fn close(&self) {
+        self.buffer.lock().closed = true;
+    }
+
+    /// Begins a new file, so that the old one can be removed once it is split.
+    pub(super) fn rotate(&self) -> io::Result<()> {
+        let mut output = self.output.lock();
+        self.rotate_locked(&mut output)
+    }
+
+    fn rotate_locked(&self, output: &mut Output) -> io::Result<()> {
+        let written = self.written();
+        if written.bytes == 0 {
+            return Ok(());
+        }
+        output.file.set_len(written.bytes)?;
+        let file = FileId { index: written.file.index + 1, ..written.file };
+        output.file = new_file(&self.directory, file)?;
+        *self.written.lock() = Written { file, bytes: 0 };
+        Ok(())
+    }
+
+    /// Syncs what is written. Says how many syncs that took.
+    ///
+    /// # Errors
+    /// Where the disk refuses. The kernel may have forgotten what it could not write, so the log
+    /// goes on in a new file rather than trust this one.
+    pub(super) fn sync(&self) -> io::Result<u64> {
+        let files = std::mem::take(&mut self.output.lock().unsynced);
+        for file in &files {
+            if let Err(error) = file.sync_data() {
+                self.rotate()?;
+                return Err(error);
+            }
+        }
+        Ok(files.len() as u64)
+    }
+
+    pub(super) fn written(&self) -> Written {
+        *self.written.lock()
+    }
+}
+
+/// Creates the file, and its name durably: a synced file without a name is lost.
+fn new_file(directory: &Path, file: FileId) -> io::Result<Arc<File>> {
+    let created =
+        File::options().write(true).create(true).truncate(true).open(file.path(directory))?;
+    File::open(directory)?.sync_all()?;
+    Ok(Arc::new(created))
+}
