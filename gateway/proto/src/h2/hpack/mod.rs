@@ -1,0 +1,12 @@
+//! Header compression (RFC 7541): a decoder bounded while it decodes, and a stateless encoder.
+
+mod codes;
+mod decode;
+mod encode;
+mod huffman;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+pub use decode::{Decoded, Decoder};
+pub use encode::{encode_field, encode_status};
