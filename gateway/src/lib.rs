@@ -7,7 +7,14 @@ pub mod ident;
 
 pub mod limit;
 
-pub mod tls;
 pub mod tunnel;
 
+pub mod tls;
+
 pub mod event;
+
+pub mod snapshot;
+
+pub mod config;
+
+pub mod cli;

@@ -53,6 +53,22 @@ impl TenantName {
     }
 }
 
+impl std::borrow::Borrow<str> for TenantName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for TenantName {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        Self::parse(&name).map_err(|_| {
+            let expected = "a tenant's name: 1 to 40 of a-z, 0-9 and `-`, not `backup…`";
+            serde::de::Error::invalid_value(serde::de::Unexpected::Str(&name), &expected)
+        })
+    }
+}
+
 impl fmt::Display for TenantName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)

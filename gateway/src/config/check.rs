@@ -1,0 +1,155 @@
+//! Checks that need more than one key: what each value means beside the others.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use super::gateway::GatewayConfig;
+use super::problem::Problem;
+use super::tenant::{Require, TenantConfig};
+use super::yaml::Node;
+
+/// Collects problems of one file.
+struct Checks<'a> {
+    file: &'a str,
+    tree: &'a Node,
+    problems: Vec<Problem>,
+}
+
+impl Checks<'_> {
+    fn require(&mut self, holds: bool, path: &[&str], what: impl Into<String>, expected: &str) {
+        if !holds {
+            let at = self.tree.position(path);
+            self.problems.push(Problem::at(self.file, at, what, expected));
+        }
+    }
+}
+
+/// Checks gateway.yaml. Files it names are read elsewhere.
+pub(crate) fn gateway(file: &str, tree: &Node, config: &GatewayConfig) -> Vec<Problem> {
+    let mut checks = Checks { file, tree, problems: Vec::new() };
+    let admin = &config.admin;
+    checks.require(
+        admin.listen.ip().is_loopback() || admin.token_file.is_some(),
+        &["admin", "listen"],
+        format!("`{}` is not loopback and there is no `admin.token_file`", admin.listen),
+        "a token, or a loopback address",
+    );
+    let label = |text: &str| !text.is_empty() && !text.chars().any(char::is_whitespace);
+    checks.require(
+        label(&config.pop) && config.pop.len() <= 64,
+        &["pop"],
+        "not a name",
+        "1 to 64 characters without blanks",
+    );
+    let events = &config.events;
+    checks.require(
+        (1..=10_000).contains(&events.flush_ms),
+        &["events", "flush_ms"],
+        format!("found `{}`", events.flush_ms),
+        "1 to 10000 milliseconds",
+    );
+    const EVENTS_BYTES_MIN: u64 = 16 << 20;
+    checks.require(
+        events.max_bytes.0 >= EVENTS_BYTES_MIN,
+        &["events", "max_bytes"],
+        format!("found {} bytes", events.max_bytes.0),
+        "at least `16MiB`",
+    );
+    let limits = &config.limits;
+    for (name, value) in
+        [("tunnels", limits.tunnels), ("streams_per_tunnel", limits.streams_per_tunnel)]
+    {
+        checks.require(value > 0, &["limits", name], "found `0`", "at least 1");
+    }
+    checks.require(
+        limits.drain_s <= 3_600,
+        &["limits", "drain_s"],
+        format!("found `{}`", limits.drain_s),
+        "at most 3600 seconds",
+    );
+    listeners(&mut checks, config);
+    checks.problems
+}
+
+/// No two TCP listeners on one address.
+fn listeners(checks: &mut Checks<'_>, config: &GatewayConfig) {
+    let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
+    taken.insert(config.listen.tcp, "listen.tcp");
+    if config.admin.listen.port() != 0 {
+        if let Some(other) = taken.insert(config.admin.listen, "admin.listen") {
+            let what = format!("`{}` is also `{other}`", config.admin.listen);
+            checks.require(false, &["admin", "listen"], what, "an address of its own");
+        }
+    }
+    for address in config.listen.explicit.keys() {
+        if let Some(other) = taken.get(address) {
+            let (text, what) = (address.to_string(), format!("`{address}` is also `{other}`"));
+            checks.require(false, &["listen", "explicit", &text], what, "an address of its own");
+        }
+    }
+}
+
+/// Checks tenant.yaml.
+pub(crate) fn tenant(file: &str, tree: &Node, config: &TenantConfig) -> Vec<Problem> {
+    let mut checks = Checks { file, tree, problems: Vec::new() };
+    let identity = &config.identity;
+    let tokens = identity.require != Require::Certificate;
+    checks.require(
+        !tokens || identity.jwks.is_some(),
+        &["identity", "require"],
+        "tokens are accepted but there are no keys to check them with",
+        "`identity.jwks`",
+    );
+    for (name, given) in [("issuer", &identity.issuer), ("audience", &identity.audience)] {
+        checks.require(
+            identity.jwks.is_none() || given.as_ref().is_some_and(|text| !text.is_empty()),
+            &["identity", "jwks"],
+            format!("no `identity.{name}`"),
+            "the value tokens must carry",
+        );
+    }
+    checks.require(
+        identity.leeway_s <= 300,
+        &["identity", "leeway_s"],
+        format!("found `{}`", identity.leeway_s),
+        "at most 300 seconds",
+    );
+    for (index, token) in config.tokens.iter().enumerate() {
+        let index = index.to_string();
+        checks.require(
+            crate::ident::valid_user(&token.user) && !token.user.contains(':'),
+            &["tokens", &index, "user"],
+            "not a user's name",
+            "1 to 254 bytes without blanks or `:`",
+        );
+    }
+    let limits = &config.limits;
+    for (name, value) in
+        [("tunnels", limits.tunnels), ("streams_per_tunnel", limits.streams_per_tunnel)]
+    {
+        checks.require(value != Some(0), &["limits", name], "found `0`", "at least 1");
+    }
+    checks.require(
+        (1..=600_000).contains(&limits.hold_ms),
+        &["limits", "hold_ms"],
+        format!("found `{}`", limits.hold_ms),
+        "1 to 600000 milliseconds",
+    );
+    restrictions(&mut checks, config);
+    checks.problems
+}
+
+/// Values become parts of header lists: a comma or a line break would make two of one.
+fn restrictions(checks: &mut Checks<'_>, config: &TenantConfig) {
+    for (vendor, values) in config.restrict.by_vendor() {
+        for (index, value) in values.iter().enumerate() {
+            let graphic = value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
+            checks.require(
+                graphic && (1..=255).contains(&value.len()),
+                &["restrict", vendor, &index.to_string()],
+                "not a vendor's tenant",
+                "1 to 255 visible ASCII characters without a comma",
+            );
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! gateway.yaml: the point of presence itself.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::scalar::{ByteSize, HostName, HostPattern, MemoryLimit, NameServer, Network, PortRange};
+use crate::ident::TenantName;
+
+/// The point of presence: name, domain, listeners, admin endpoint, origins, events and limits.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct GatewayConfig {
+    /// Name of this point of presence, in events and in `/v1/pop`.
+    pub pop: String,
+    /// Tunnels answer to `gateway-<tenant>.<domain>` and `gateway-backup-<tenant>.<domain>`.
+    pub domain: HostName,
+    /// Where clients connect. A change needs a restart.
+    pub listen: Listen,
+    /// The admin endpoint: metrics, health, events, sessions. A change needs a restart.
+    pub admin: Admin,
+    /// Reserved name of the coach and block pages; it exists inside tunnels only.
+    pub notice: HostName,
+    /// Worker threads; 0 is one per core. A change needs a restart.
+    pub workers: u16,
+    /// How origins are found, reached and trusted.
+    pub origin: Origin,
+    /// The durable event log.
+    pub events: Events,
+    /// Bounds on what clients together may use.
+    pub limits: Limits,
+}
+
+impl Default for GatewayConfig {
+    fn default() -> Self {
+        Self {
+            pop: "local".to_owned(),
+            domain: HostName("localhost".to_owned()),
+            listen: Listen::default(),
+            admin: Admin::default(),
+            notice: HostName("notice.sluice.test".to_owned()),
+            workers: 0,
+            origin: Origin::default(),
+            events: Events::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Listeners.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// TLS tunnels and the OpenConnect bootstrap.
+    pub tcp: SocketAddr,
+    /// QUIC and DTLS tunnels.
+    pub udp: SocketAddr,
+    /// Plain proxy listeners, each for one tenant: `{"127.0.0.1:3128": acme}`. Credentials cross
+    /// them in clear, so they belong on loopback or a trusted site network.
+    #[schemars(with = "BTreeMap<SocketAddr, String>")]
+    pub explicit: BTreeMap<SocketAddr, TenantName>,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443));
+        Self { tcp: any, udp: any, explicit: BTreeMap::new() }
+    }
+}
+
+/// The admin endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Address of the endpoint; anything but loopback needs `token_file`.
+    pub listen: SocketAddr,
+    /// File with the bearer token that callers must show; null asks for none.
+    pub token_file: Option<PathBuf>,
+    /// Certificate and key for HTTPS; null is plain HTTP.
+    pub tls: Option<AdminTls>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9901)), token_file: None, tls: None }
+    }
+}
+
+/// HTTPS for the admin endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AdminTls {
+    /// PEM file with the certificate chain.
+    pub cert: PathBuf,
+    /// PEM file with its private key.
+    pub key: PathBuf,
+}
+
+/// Origins.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Origin {
+    /// Which certificate authorities origins may use.
+    pub roots: Roots,
+    /// PEM files with authorities trusted in addition.
+    pub extra_roots: Vec<PathBuf>,
+    /// Who answers name queries: `system`, or a list of name servers.
+    pub resolver: Resolver,
+    /// Name or `*.suffix` to address, looked at before the resolver.
+    pub hosts: BTreeMap<HostPattern, IpAddr>,
+    /// Networks that may be dialled although they are not public.
+    pub allow_private: Vec<Network>,
+    /// Source addresses for connections to origins; empty leaves it to the kernel.
+    pub egress: Vec<IpAddr>,
+}
+
+/// A set of root certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Roots {
+    /// The machine's; the built-in set where the machine has none.
+    #[default]
+    System,
+    /// The built-in set (Mozilla's).
+    Webpki,
+    /// Only `extra_roots`.
+    None,
+}
+
+/// Who answers name queries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(untagged)]
+pub enum Resolver {
+    /// What /etc/resolv.conf says.
+    #[default]
+    #[schemars(with = "String")]
+    System,
+    /// These servers, each an address with a port where that is not 53.
+    Servers(Vec<NameServer>),
+}
+
+impl<'de> Deserialize<'de> for Resolver {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ResolverVisitor)
+    }
+}
+
+struct ResolverVisitor;
+
+impl<'de> serde::de::Visitor<'de> for ResolverVisitor {
+    type Value = Resolver;
+
+    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("`system` or a list of name servers such as `[192.0.2.53]`")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Resolver, E> {
+        if text == "system" {
+            return Ok(Resolver::System);
+        }
+        Err(E::invalid_value(serde::de::Unexpected::Str(text), &self))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Resolver, A::Error> {
+        let mut servers = Vec::new();
+        while let Some(server) = items.next_element()? {
+            servers.push(server);
+        }
+        if servers.is_empty() {
+            return Err(serde::de::Error::invalid_value(
+                serde::de::Unexpected::Other("an empty list"),
+                &self,
+            ));
+        }
+        Ok(Resolver::Servers(servers))
+    }
+}
+
+/// The event log.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Events {
+    /// Folder of the log. A change needs a restart.
+    pub dir: PathBuf,
+    /// Longest time, in milliseconds, an event waits before it is written.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub flush_ms: u64,
+    /// Also wait for the disk at each flush, so that a power cut loses nothing older.
+    pub fsync: bool,
+    /// Disk space of all tenants' events together; each tenant has its share.
+    pub max_bytes: ByteSize,
+    /// Where events are sent in addition.
+    pub sinks: Vec<Sink>,
+}
+
+impl Default for Events {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("data/events"),
+            flush_ms: 100,
+            fsync: true,
+            max_bytes: ByteSize(10 << 30),
+            sinks: Vec::new(),
+        }
+    }
+}
+
+/// A place events are sent to.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sink {
+    /// Name of the sink, for logs and metrics.
+    pub name: String,
+    /// How it is spoken to.
+    pub kind: SinkKind,
+    /// Where it is: a URL, or for `file` a path.
+    pub to: String,
+}
+
+/// Kinds of sinks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SinkKind {
+    /// NDJSON appended to a file.
+    File,
+    /// NDJSON by HTTP POST.
+    Http,
+}
+
+/// Bounds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Memory of the process, as a share of the machine's (or cgroup's) or in bytes.
+    pub memory: MemoryLimit,
+    /// Tunnels open at once.
+    #[schemars(range(min = 1))]
+    pub tunnels: u32,
+    /// Streams open at once in one tunnel.
+    #[schemars(range(min = 1))]
+    pub streams_per_tunnel: u32,
+    /// Ports that clients may reach; the default leaves out 25 (mail relays).
+    pub connect_ports: Vec<PortRange>,
+    /// Longest time, in seconds, that requests under way have to end when the gateway drains.
+    #[schemars(range(min = 0, max = 3_600))]
+    pub drain_s: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: MemoryLimit::Percent(70),
+            tunnels: 50_000,
+            streams_per_tunnel: 1_000,
+            connect_ports: vec![PortRange(1..=24), PortRange(26..=65_535)],
+            drain_s: 300,
+        }
+    }
+}
+
+impl Limits {
+    /// Whether clients may reach this port.
+    #[must_use]
+    pub fn may_connect(&self, port: u16) -> bool {
+        self.connect_ports.iter().any(|range| range.contains(port))
+    }
+}
+
+impl GatewayConfig {
+    /// Makes every relative path relative to the configuration directory.
+    pub(crate) fn anchor(&mut self, dir: &Path) {
+        let mut anchor = |path: &mut PathBuf| *path = dir.join(&*path);
+        anchor(&mut self.events.dir);
+        self.origin.extra_roots.iter_mut().for_each(&mut anchor);
+        self.admin.token_file.iter_mut().for_each(&mut anchor);
+        if let Some(tls) = &mut self.admin.tls {
+            anchor(&mut tls.cert);
+            anchor(&mut tls.key);
+        }
+    }
+
+    /// The name clients of a tenant connect to.
+    #[must_use]
+    pub fn tunnel_name(&self, tenant: &TenantName) -> String {
+        format!("gateway-{tenant}.{}", self.domain.as_str())
+    }
+
+    /// The name clients of a tenant fail over to.
+    #[must_use]
+    pub fn backup_name(&self, tenant: &TenantName) -> String {
+        format!("gateway-backup-{tenant}.{}", self.domain.as_str())
+    }
+}

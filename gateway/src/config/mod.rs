@@ -1,0 +1,36 @@
+//! Configuration files: what they may say, and every mistake in them with its place.
+
+mod check;
+mod fault;
+mod gateway;
+mod layout;
+mod problem;
+mod reader;
+mod restrict;
+mod scalar;
+mod schema;
+mod suggest;
+mod tenant;
+mod yaml;
+
+pub use fault::{
+    AddressAction, BypassAction, Decryption, FaultAction, FrontingAction, MalformedAction,
+};
+pub use gateway::{
+    Admin, AdminTls, Events, GatewayConfig, Limits, Listen, Origin, Resolver, Roots, Sink, SinkKind,
+};
+pub use layout::{Layout, Secrecy, is_exposed, make_folder, read_text, write_atomically};
+pub use problem::{Position, Problem};
+pub use restrict::Restrict;
+pub use scalar::{
+    ByteSize, HostName, HostPattern, Malformed, MemoryLimit, NameServer, Network, PortRange,
+    TokenHash,
+};
+pub use schema::{gateway_schema, tenant_schema};
+pub use tenant::{
+    Binding, Claims, Content, Decrypt, Identity, Instances, Notice, Privacy, Profile, Require,
+    TenantConfig, TenantEvents, TenantLimits, TenantOrigin, UrlDetail, UserToken,
+};
+
+pub(crate) use check::{gateway as check_gateway, tenant as check_tenant};
+pub(crate) use reader::{Read, read};

@@ -1,0 +1,429 @@
+//! Reads a serde type out of a YAML tree and reports every mistake, not only the first.
+//!
+//! A pass stops at its first fault, as serde does. The entry at fault is then taken out of the
+//! tree and the pass is repeated, until one goes through: every key has a default, so what is left
+//! always reads further than before.
+
+use serde::de::{
+    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Expected, IntoDeserializer,
+    MapAccess, SeqAccess, Unexpected, VariantAccess, Visitor,
+};
+use std::fmt;
+
+use super::problem::{Position, Problem};
+use super::suggest;
+use super::yaml::{self, Content, Map, Node};
+
+/// Most problems reported for one file: past this a person starts over.
+const PROBLEMS_MAX: usize = 100;
+
+/// A value with the tree it came from, for checks that need positions afterwards.
+pub(crate) struct Read<T> {
+    pub(crate) value: T,
+    pub(crate) tree: Node,
+}
+
+/// Reads a document.
+///
+/// # Errors
+/// All problems of the file, in order of position.
+pub(crate) fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<Read<T>, Vec<Problem>> {
+    let tree = yaml::parse(file, text).map_err(|problem| vec![problem])?;
+    let (value, problems) = read_tree(file, &tree);
+    match value {
+        Some(value) if problems.is_empty() => Ok(Read { value, tree }),
+        _ => Err(problems),
+    }
+}
+
+/// Reads what can be read, and says what could not.
+pub(crate) fn read_tree<T: DeserializeOwned>(file: &str, tree: &Node) -> (Option<T>, Vec<Problem>) {
+    let mut tree = tree.clone();
+    let mut problems = Vec::new();
+    let value = loop {
+        let fault = match T::deserialize(Reader(&tree)) {
+            Ok(value) => break Some(value),
+            Err(fault) => fault,
+        };
+        if !fault.echo {
+            let at = fault.at.unwrap_or(tree.at);
+            problems.push(Problem::at(file, at, fault.what, fault.expected));
+        }
+        if problems.len() >= PROBLEMS_MAX || !remove(&mut tree, &fault.path) {
+            break None;
+        }
+    };
+    problems.sort_by_key(|problem| problem.at);
+    (value, problems)
+}
+
+/// Takes the entry at fault out. False where nothing is left to take out.
+fn remove(node: &mut Node, path: &[usize]) -> bool {
+    let Some((&index, rest)) = path.split_last() else { return false };
+    match &mut node.content {
+        Content::Map(map) if index < map.entries.len() => {
+            if rest.is_empty() {
+                let entry = map.entries.remove(index);
+                map.removed.extend(entry.key.text().map(ToOwned::to_owned));
+                return true;
+            }
+            map.entries.get_mut(index).is_some_and(|entry| remove(&mut entry.value, rest))
+        }
+        Content::List(items) if index < items.len() => {
+            if rest.is_empty() {
+                items.remove(index);
+                return true;
+            }
+            items.get_mut(index).is_some_and(|item| remove(item, rest))
+        }
+        Content::Scalar { .. } | Content::List(_) | Content::Map(_) => false,
+    }
+}
+
+/// A fault on its way out of the tree. `path` grows from the fault to the root.
+#[derive(Debug)]
+struct Fault {
+    at: Option<Position>,
+    path: Vec<usize>,
+    what: String,
+    expected: String,
+    /// The required key that is missing, if that is the fault.
+    missing: Option<&'static str>,
+    /// A consequence of a fault already reported.
+    echo: bool,
+}
+
+impl Fault {
+    fn new(what: String, expected: String) -> Self {
+        Self { at: None, path: Vec::new(), what, expected, missing: None, echo: false }
+    }
+
+    /// Adds where it happened, if nothing deeper did.
+    fn at(mut self, node: &Node) -> Self {
+        if self.at.is_none() {
+            self.at = Some(node.at);
+            if let (Content::Map(map), Some(key)) = (&node.content, self.missing) {
+                self.echo = map.removed.iter().any(|removed| removed == key);
+            }
+            if self.expected.is_empty() {
+                explain_library(&mut self, node);
+            }
+        }
+        self
+    }
+
+    fn under(mut self, index: usize) -> Self {
+        self.path.push(index);
+        self
+    }
+}
+
+/// Messages of parsers that say what is wrong but neither the value nor what would be right.
+const LIBRARY_MESSAGES: &[(&str, &str)] = &[
+    ("socket address", "an address with port, such as `0.0.0.0:8443` or `[::]:8443`"),
+    ("IP address", "an IP address, such as `192.0.2.7`"),
+];
+
+fn explain_library(fault: &mut Fault, node: &Node) {
+    for (part, expected) in LIBRARY_MESSAGES {
+        if fault.what.contains(part) && fault.what.contains("invalid") {
+            fault.what = format!("found {}", describe(node));
+            (*expected).clone_into(&mut fault.expected);
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl de::Error for Fault {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        Self::new(message.to_string(), String::new())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::new(format!("found {}", plain_words(found)), expected.to_string())
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::new(format!("found {}", plain_words(found)), expected.to_string())
+    }
+
+    fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
+        Self::new(format!("found {length} values"), expected.to_string())
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        let expected = suggest::one_of(field, expected);
+        Self::new(format!("unknown key `{}`", suggest::shorten(field)), expected)
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let expected = suggest::one_of(variant, expected);
+        Self::new(format!("found `{}`", suggest::shorten(variant)), expected)
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        let mut fault = Self::new(format!("no key `{field}` here"), format!("`{field}: …`"));
+        fault.missing = Some(field);
+        fault
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        Self::new(format!("key `{field}` a second time"), "each key once".to_owned())
+    }
+}
+
+fn plain_words(found: Unexpected<'_>) -> String {
+    match found {
+        Unexpected::Str(text) => format!("`{}`", suggest::shorten(text)),
+        Unexpected::Unit | Unexpected::Option => "nothing".to_owned(),
+        Unexpected::Seq => "a list".to_owned(),
+        Unexpected::Map => "a mapping".to_owned(),
+        Unexpected::Bool(value) => format!("`{value}`"),
+        Unexpected::Unsigned(value) => format!("`{value}`"),
+        Unexpected::Signed(value) => format!("`{value}`"),
+        Unexpected::Float(value) => format!("`{value}`"),
+        other => other.to_string(),
+    }
+}
+
+fn describe(node: &Node) -> String {
+    match &node.content {
+        _ if node.is_null() => "nothing".to_owned(),
+        Content::Scalar { text, .. } => format!("`{}`", suggest::shorten(text)),
+        Content::List(_) => "a list".to_owned(),
+        Content::Map(_) => "a mapping".to_owned(),
+    }
+}
+
+/// Deserializes one node.
+struct Reader<'t>(&'t Node);
+
+/// What a plain scalar means by the YAML 1.2 core schema.
+enum Scalar<'t> {
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text(&'t str),
+}
+
+fn resolve(text: &str, plain: bool) -> Scalar<'_> {
+    if !plain {
+        return Scalar::Text(text);
+    }
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
+        "true" | "True" | "TRUE" => return Scalar::Bool(true),
+        "false" | "False" | "FALSE" => return Scalar::Bool(false),
+        _ => {}
+    }
+    let numeric = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
+    if !numeric {
+        return Scalar::Text(text);
+    }
+    if let Ok(number) = text.parse() {
+        return Scalar::Unsigned(number);
+    }
+    if let Ok(number) = text.parse() {
+        return Scalar::Signed(number);
+    }
+    text.parse().map_or(Scalar::Text(text), Scalar::Float)
+}
+
+impl<'de, 't> Deserializer<'de> for Reader<'t> {
+    type Error = Fault;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.0.content {
+            Content::Scalar { text, plain } => match resolve(text, *plain) {
+                Scalar::Null => visitor.visit_unit(),
+                Scalar::Bool(value) => visitor.visit_bool(value),
+                Scalar::Unsigned(value) => visitor.visit_u64(value),
+                Scalar::Signed(value) => visitor.visit_i64(value),
+                Scalar::Float(value) => visitor.visit_f64(value),
+                Scalar::Text(value) => visitor.visit_str(value),
+            },
+            Content::List(items) => visitor.visit_seq(ListReader { items, next: 0 }),
+            Content::Map(map) => visitor.visit_map(MapReader { map, next: 0 }),
+        }
+        .map_err(|fault| fault.at(self.0))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    /// Text wherever text is wanted, whether or not it looks like a number.
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        match &self.0.content {
+            Content::Scalar { text, .. } if !self.0.is_null() => {
+                visitor.visit_str(text).map_err(|fault: Fault| fault.at(self.0))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        self.deserialize_str(visitor)
+    }
+
+    /// A section whose key stands there with nothing below it has its defaults.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.0.is_null() {
+            let map = Map::default();
+            return visitor
+                .visit_map(MapReader { map: &map, next: 0 })
+                .map_err(|fault| fault.at(self.0));
+        }
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        if self.0.is_null() {
+            return visitor.visit_seq(ListReader { items: &[], next: 0 });
+        }
+        self.deserialize_any(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        _variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        let node = self.0;
+        match &node.content {
+            Content::Scalar { text, .. } => visitor.visit_enum(VariantReader(text)),
+            Content::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &"a word")),
+            Content::Map(_) => Err(de::Error::invalid_type(Unexpected::Map, &"a word")),
+        }
+        .map_err(|fault| fault.at(node))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf unit unit_struct
+        tuple tuple_struct ignored_any
+    }
+}
+
+struct ListReader<'t> {
+    items: &'t [Node],
+    next: usize,
+}
+
+impl<'de> SeqAccess<'de> for ListReader<'_> {
+    type Error = Fault;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Result<Option<T::Value>, Fault> {
+        let Some(item) = self.items.get(self.next) else { return Ok(None) };
+        let index = self.next;
+        self.next += 1;
+        seed.deserialize(Reader(item)).map(Some).map_err(|fault| fault.at(item).under(index))
+    }
+}
+
+struct MapReader<'t> {
+    map: &'t Map,
+    next: usize,
+}
+
+impl<'de> MapAccess<'de> for MapReader<'_> {
+    type Error = Fault;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, Fault> {
+        let Some(entry) = self.map.entries.get(self.next) else { return Ok(None) };
+        let index = self.next;
+        let earlier = self.map.entries.iter().take(index);
+        if let Some(key) = entry.key.text() {
+            if earlier.into_iter().any(|other| other.key.text() == Some(key)) {
+                let key = suggest::shorten(key);
+                let fault =
+                    Fault::new(format!("key `{key}` a second time"), "each key once".into());
+                return Err(fault.at(&entry.key).under(index));
+            }
+        }
+        seed.deserialize(Reader(&entry.key))
+            .map(Some)
+            .map_err(|fault| fault.at(&entry.key).under(index))
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
+        let index = self.next;
+        self.next += 1;
+        let Some(entry) = self.map.entries.get(index) else {
+            return Err(de::Error::custom("a key without a value"));
+        };
+        seed.deserialize(Reader(&entry.value)).map_err(|fault| fault.at(&entry.value).under(index))
+    }
+}
+
+struct VariantReader<'t>(&'t str);
+
+impl<'de> EnumAccess<'de> for VariantReader<'_> {
+    type Error = Fault;
+    type Variant = Self;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Self), Fault> {
+        let text: de::value::StrDeserializer<'_, Fault> = self.0.into_deserializer();
+        Ok((seed.deserialize(text)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for VariantReader<'_> {
+    type Error = Fault;
+
+    fn unit_variant(self) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, _seed: T) -> Result<T::Value, Fault> {
+        Err(de::Error::custom("a word that needs a value"))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, _visitor: V) -> Result<V::Value, Fault> {
+        Err(de::Error::custom("a word that needs a value"))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, Fault> {
+        Err(de::Error::custom("a word that needs a value"))
+    }
+}
