@@ -2,6 +2,7 @@
 
 use crate::check;
 use crate::error::{Problem, Problems};
+use crate::evaluate::compiled::Compiled;
 use crate::evaluate::{Findings, Stop, Traits, reference};
 use crate::fact::{Facts, Gate, KeySet};
 use crate::rule::{Action, DefaultAction, OnUnobtainable, PolicySource, Rule};
@@ -13,7 +14,12 @@ pub struct Policy {
     rules: Vec<Rule>,
     default: DefaultAction,
     keys: KeySet,
+    compiled: Compiled,
 }
+
+/// The same policy judged by the evaluator that is easy to believe: slow, for tests and proofs.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference<'p>(&'p Policy);
 
 impl Policy {
     /// Makes a policy of a source.
@@ -39,7 +45,13 @@ impl Policy {
 
     pub(crate) fn compile_unchecked(source: PolicySource) -> Self {
         let keys = source.rules.iter().fold(KeySet::EMPTY, |keys, rule| keys.union(rule.keys()));
-        Self { rules: source.rules, default: source.default, keys }
+        let rules: Vec<_> = source
+            .rules
+            .iter()
+            .map(|rule| (rule.conditions.as_slice(), Traits::of(rule)))
+            .collect();
+        let compiled = Compiled::new(&rules, source.default == DefaultAction::Block);
+        Self { rules: source.rules, default: source.default, keys, compiled }
     }
 
     /// Asks whether a flow may be dialled.
@@ -48,13 +60,13 @@ impl Policy {
     /// has only this gate. A page (block, coach, redirect) needs the flow decrypted.
     #[must_use]
     pub fn connect(&self, facts: &Facts<'_>) -> Verdict<DialPermit> {
-        self.verdict(self.find(Gate::Connect, facts), || DialPermit(()))
+        self.verdict(self.compiled.evaluate(Gate::Connect, facts), || DialPermit(()))
     }
 
     /// Asks whether an exchange may be sent, or go on being sent or answered.
     #[must_use]
     pub fn judge(&self, gate: Gate, facts: &Facts<'_>) -> Verdict<SendPermit> {
-        self.verdict(self.find(gate, facts), || SendPermit(()))
+        self.verdict(self.compiled.evaluate(gate, facts), || SendPermit(()))
     }
 
     /// The rule at this place.
@@ -81,9 +93,10 @@ impl Policy {
         self.keys
     }
 
-    pub(crate) fn find(&self, gate: Gate, facts: &Facts<'_>) -> Findings {
-        let rules = self.rules.iter().map(|rule| (rule.conditions.as_slice(), Traits::of(rule)));
-        reference::evaluate(rules, self.default == DefaultAction::Block, gate, facts)
+    /// The evaluator this one is held equal to.
+    #[must_use]
+    pub fn reference(&self) -> Reference<'_> {
+        Reference(self)
     }
 
     fn verdict<P>(&self, findings: Findings, permit: impl FnOnce() -> P) -> Verdict<P> {
@@ -126,7 +139,7 @@ impl Policy {
     }
 
     /// What a deciding rule does.
-    fn effect(&self, index: RuleIndex, over_unobtainable: bool) -> Action {
+    pub(crate) fn effect(&self, index: RuleIndex, over_unobtainable: bool) -> Action {
         let Some(rule) = self.rule(index) else {
             return Action::Block;
         };
@@ -135,5 +148,24 @@ impl Policy {
             (true, _) => Action::Block,
             (false, _) => rule.action,
         }
+    }
+}
+
+impl Reference<'_> {
+    /// As [`Policy::connect`].
+    #[must_use]
+    pub fn connect(&self, facts: &Facts<'_>) -> Verdict<DialPermit> {
+        self.0.verdict(self.find(Gate::Connect, facts), || DialPermit(()))
+    }
+
+    /// As [`Policy::judge`].
+    #[must_use]
+    pub fn judge(&self, gate: Gate, facts: &Facts<'_>) -> Verdict<SendPermit> {
+        self.0.verdict(self.find(gate, facts), || SendPermit(()))
+    }
+
+    pub(crate) fn find(&self, gate: Gate, facts: &Facts<'_>) -> Findings {
+        let rules = self.0.rules.iter().map(|rule| (rule.conditions.as_slice(), Traits::of(rule)));
+        reference::evaluate(rules, self.0.default == DefaultAction::Block, gate, facts)
     }
 }
