@@ -111,6 +111,7 @@ fn signal(raw: &RawSignal) -> Result<Signal, String> {
     Ok(Signal {
         place: raw.on.as_deref().map(place).transpose()?,
         from: raw.from.as_deref().map(Source::parse).transpose()?,
+        like: raw.like.as_deref().map(Glob::parse).transpose()?,
         constant,
         except: raw.except.iter().map(|except| except.as_str().into()).collect(),
     })

@@ -45,16 +45,17 @@ impl Domains {
             Some((host, path)) => (host, Some(PathPattern::parse(path)?.as_prefix())),
             None => (domain, None),
         };
-        let (suffix, below) = match host.rsplit_once("*.") {
-            Some((_, suffix)) => (suffix, true),
-            None => (host, false),
+        // the labels after the last hole are what can be looked up
+        let (suffix, glob) = match host.rfind('*').and_then(|at| host.split_at_checked(at)) {
+            None => (host, None),
+            Some((before, hole)) => {
+                let suffix = hole.split_once('.').map_or("", |(_, suffix)| suffix);
+                let whole_labels = before.is_empty() && hole.starts_with("*.");
+                (suffix, (!whole_labels).then(|| Glob::parse(host)).transpose()?)
+            }
         };
+        let below = suffix.len() < host.len();
         check_name(suffix)?;
-        let glob = match host.strip_prefix("*.") {
-            Some(rest) if !rest.contains('*') => None,
-            _ if below => Some(Glob::parse(host)?),
-            _ => None,
-        };
         let name = self.names.entry(suffix.into()).or_default();
         let owners = if below { &mut name.below } else { &mut name.exact };
         if glob.is_none() && path.is_none() {

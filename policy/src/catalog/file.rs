@@ -49,6 +49,9 @@ pub(super) struct RawSignal {
     pub on: Option<String>,
     #[serde(default)]
     pub from: Option<String>,
+    /// What the value must look like, with `{instance}`; the whole of it where absent.
+    #[serde(default)]
+    pub like: Option<String>,
     /// An instance that the place alone implies: one of [`super::names::INSTANCES`].
     #[serde(default)]
     pub is: Option<String>,

@@ -40,6 +40,7 @@ impl AppEntry {
 pub(super) struct Signal {
     pub place: Option<Place>,
     pub from: Option<Source>,
+    pub like: Option<Glob>,
     pub constant: Option<&'static str>,
     pub except: Box<[Box<str>]>,
 }
@@ -59,11 +60,22 @@ impl Signal {
         let (found, undecided) = match &self.from {
             Some(source) => {
                 let reading = source.read(seen, Item::None);
-                (reading.values.into_iter().next(), reading.undecided)
+                let found = reading.values.into_iter().next();
+                (found.and_then(|found| self.within(found)), reading.undecided)
             }
             None => (captures.take(Slot::Instance), false),
         };
         (found.filter(|found| !self.excepts(found)), undecided)
+    }
+
+    fn within<'a>(&self, found: Cow<'a, str>) -> Option<Cow<'a, str>> {
+        let Some(like) = &self.like else { return Some(found) };
+        let mut ranges = Ranges::default();
+        let mut captures = Captures::default();
+        if like.matches(&found, 0, &mut ranges) {
+            captures.fill(&found, &ranges);
+        }
+        captures.take(Slot::Instance)
     }
 
     fn excepts(&self, found: &str) -> bool {
