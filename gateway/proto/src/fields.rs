@@ -1,10 +1,12 @@
 //! Header fields as they came: order, case and duplicates kept, no copy of the bytes.
 
+use std::fmt;
+
 use bytes::Bytes;
 use smallvec::SmallVec;
 
 /// One header field. `name` keeps the sender's case; compare with [`Field::is`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Field {
     pub name: Bytes,
     pub value: Bytes,
@@ -15,6 +17,13 @@ impl Field {
     #[must_use]
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+}
+
+/// Values carry cookies and tokens: they do not appear in logs by way of Debug.
+impl fmt::Debug for Field {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:?}: {} bytes", self.name, self.value.len())
     }
 }
 

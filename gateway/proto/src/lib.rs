@@ -12,4 +12,7 @@ pub mod target;
 
 pub mod http1;
 
+pub mod capsule;
+pub mod multipart;
+
 pub mod h2;

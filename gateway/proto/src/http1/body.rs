@@ -20,7 +20,7 @@ pub enum Decoded {
     /// The next bytes of content, never empty.
     Data(Bytes),
     /// The trailers, not empty; [`Decoded::End`] follows.
-    Trailers(Fields),
+    Trailers(Box<Fields>),
     /// The body is complete. Further calls say so again and take nothing.
     End,
     /// The buffer is spent and the body goes on.

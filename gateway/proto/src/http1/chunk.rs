@@ -106,7 +106,7 @@ impl ChunkReader {
         };
         fields.retain(|field| !is_forbidden(field));
         self.state = State::End;
-        if fields.is_empty() { Ok(Decoded::End) } else { Ok(Decoded::Trailers(fields)) }
+        if fields.is_empty() { Ok(Decoded::End) } else { Ok(Decoded::Trailers(Box::new(fields))) }
     }
 
     /// Where the trailer section ends: behind its empty line.

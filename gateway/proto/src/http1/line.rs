@@ -38,8 +38,11 @@ pub(super) fn read_fields(
     Ok(fields)
 }
 
+/// A line without its end, and what follows it.
+type Split<'a> = (&'a [u8], &'a [u8]);
+
 /// The line before the first CR LF and what follows it; `None` where there is no LF.
-pub(super) fn split_line(bytes: &[u8]) -> Result<Option<(&[u8], &[u8])>, Malformed> {
+pub(super) fn split_line(bytes: &[u8]) -> Result<Option<Split<'_>>, Malformed> {
     let Some(line_feed) = memchr::memchr(b'\n', bytes) else {
         return Ok(None);
     };
