@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use policy::Problem;
+use policy::yaml::Node;
+
 use super::gateway::GatewayConfig;
-use super::problem::Problem;
+use super::problem::problem;
+use super::reader::position;
 use super::tenant::{Require, TenantConfig};
-use super::yaml::Node;
 
 /// Collects problems of one file.
 struct Checks<'a> {
@@ -18,8 +21,8 @@ struct Checks<'a> {
 impl Checks<'_> {
     fn require(&mut self, holds: bool, path: &[&str], what: impl Into<String>, expected: &str) {
         if !holds {
-            let at = self.tree.position(path);
-            self.problems.push(Problem::at(self.file, at, what, expected));
+            let at = position(self.tree, path);
+            self.problems.push(problem(self.file, at, what, expected));
         }
     }
 }

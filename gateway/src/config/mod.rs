@@ -11,7 +11,6 @@ mod scalar;
 mod schema;
 mod suggest;
 mod tenant;
-mod yaml;
 
 pub use fault::{
     AddressAction, BypassAction, Decryption, FaultAction, FrontingAction, MalformedAction,
@@ -20,7 +19,6 @@ pub use gateway::{
     Admin, AdminTls, Events, GatewayConfig, Limits, Listen, Origin, Resolver, Roots, Sink, SinkKind,
 };
 pub use layout::{Layout, Secrecy, is_exposed, make_folder, read_text, write_atomically};
-pub use problem::{Position, Problem};
 pub use restrict::Restrict;
 pub use scalar::{
     ByteSize, HostName, HostPattern, Malformed, MemoryLimit, NameServer, Network, PortRange,
@@ -33,4 +31,5 @@ pub use tenant::{
 };
 
 pub(crate) use check::{gateway as check_gateway, tenant as check_tenant};
-pub(crate) use reader::{Read, read};
+pub(crate) use problem::{FIRST, any_error, problem, sort};
+pub(crate) use reader::{Read, position, read};

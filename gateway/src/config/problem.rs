@@ -1,51 +1,33 @@
-//! What is wrong in a configuration file, where, and what was expected instead.
+//! Makes the problems that this crate finds in files, in the form that policies report theirs.
 
-use std::fmt;
+use policy::{Position, Problem, Severity};
 
-/// A place in a file: both numbers count from 1, columns in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Position {
-    pub line: usize,
-    pub column: usize,
-}
+/// The beginning of a file, for what is wrong with all of it.
+pub(crate) const FIRST: Position = Position { line: 1, column: 1 };
 
-/// One mistake.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// Path as the user would type it, relative to the configuration directory.
-    pub file: String,
-    pub at: Position,
-    /// What was found.
-    pub what: String,
-    /// What was expected; empty where `what` says all there is.
-    pub expected: String,
-}
-
-impl Problem {
-    /// A problem with a file as a whole.
-    #[must_use]
-    pub fn of_file(file: &str, what: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self::at(file, Position { line: 1, column: 1 }, what, expected)
-    }
-
-    /// A problem at a place.
-    #[must_use]
-    pub fn at(
-        file: &str,
-        at: Position,
-        what: impl Into<String>,
-        expected: impl Into<String>,
-    ) -> Self {
-        Self { file: file.to_owned(), at, what: what.into(), expected: expected.into() }
+/// A mistake at a place.
+pub(crate) fn problem(
+    file: &str,
+    at: Position,
+    what: impl Into<String>,
+    expected: impl Into<String>,
+) -> Problem {
+    Problem {
+        file: file.to_owned(),
+        line: at.line,
+        column: at.column,
+        what: what.into(),
+        expected: expected.into(),
+        severity: Severity::Error,
     }
 }
 
-impl fmt::Display for Problem {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { file, at, what, expected } = self;
-        write!(formatter, "{file}:{}:{}: {what}", at.line, at.column)?;
-        if expected.is_empty() { Ok(()) } else { write!(formatter, ", expected {expected}") }
-    }
+/// Whether any of them keeps the file from being put in force.
+pub(crate) fn any_error(problems: &[Problem]) -> bool {
+    problems.iter().any(|problem| problem.severity == Severity::Error)
 }
 
-impl std::error::Error for Problem {}
+/// In the order in which a person works through files.
+pub(crate) fn sort(problems: &mut [Problem]) {
+    problems.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+}

@@ -10,9 +10,11 @@ use serde::de::{
 };
 use std::fmt;
 
-use super::problem::{Position, Problem};
+use policy::yaml::{Node, Tree};
+use policy::{Position, Problem};
+
+use super::problem::{any_error, problem, sort};
 use super::suggest;
-use super::yaml::{self, Content, Map, Node};
 
 /// Most problems reported for one file: past this a person starts over.
 const PROBLEMS_MAX: usize = 100;
@@ -28,10 +30,10 @@ pub(crate) struct Read<T> {
 /// # Errors
 /// All problems of the file, in order of position.
 pub(crate) fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<Read<T>, Vec<Problem>> {
-    let tree = yaml::parse(file, text).map_err(|problem| vec![problem])?;
+    let tree = Node::parse(file, text)?;
     let (value, problems) = read_tree(file, &tree);
     match value {
-        Some(value) if problems.is_empty() => Ok(Read { value, tree }),
+        Some(value) if !any_error(&problems) => Ok(Read { value, tree }),
         _ => Err(problems),
     }
 }
@@ -39,44 +41,62 @@ pub(crate) fn read<T: DeserializeOwned>(file: &str, text: &str) -> Result<Read<T
 /// Reads what can be read, and says what could not.
 pub(crate) fn read_tree<T: DeserializeOwned>(file: &str, tree: &Node) -> (Option<T>, Vec<Problem>) {
     let mut tree = tree.clone();
+    let mut removed = Vec::new();
     let mut problems = Vec::new();
     let value = loop {
-        let fault = match T::deserialize(Reader(&tree)) {
+        let fault = match T::deserialize(Reader { node: &tree, removed: &removed }) {
             Ok(value) => break Some(value),
             Err(fault) => fault,
         };
         if !fault.echo {
             let at = fault.at.unwrap_or(tree.at);
-            problems.push(Problem::at(file, at, fault.what, fault.expected));
+            problems.push(problem(file, at, fault.what, fault.expected));
         }
-        if problems.len() >= PROBLEMS_MAX || !remove(&mut tree, &fault.path) {
+        if problems.len() >= PROBLEMS_MAX || !remove(&mut tree, &fault.path, &mut removed) {
             break None;
         }
     };
-    problems.sort_by_key(|problem| problem.at);
+    sort(&mut problems);
     (value, problems)
 }
 
+/// Where the value under a path of keys and list indexes stands, else its nearest ancestor.
+pub(crate) fn position(root: &Node, path: &[&str]) -> Position {
+    let mut node = root;
+    for step in path {
+        let child = match &node.value {
+            Tree::List(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+            Tree::Map(_) | Tree::Null | Tree::Scalar(_) => node.child(step),
+        };
+        let Some(child) = child else { break };
+        node = child;
+    }
+    node.at
+}
+
+/// A key taken out because it was reported already, with the place of its mapping.
+type Removed = (Position, String);
+
 /// Takes the entry at fault out. False where nothing is left to take out.
-fn remove(node: &mut Node, path: &[usize]) -> bool {
+fn remove(node: &mut Node, path: &[usize], removed: &mut Vec<Removed>) -> bool {
     let Some((&index, rest)) = path.split_last() else { return false };
-    match &mut node.content {
-        Content::Map(map) if index < map.entries.len() => {
+    match &mut node.value {
+        Tree::Map(entries) if index < entries.len() => {
             if rest.is_empty() {
-                let entry = map.entries.remove(index);
-                map.removed.extend(entry.key.text().map(ToOwned::to_owned));
+                let (key, _) = entries.remove(index);
+                removed.extend(key.text().map(|key| (node.at, key.to_owned())));
                 return true;
             }
-            map.entries.get_mut(index).is_some_and(|entry| remove(&mut entry.value, rest))
+            entries.get_mut(index).is_some_and(|(_, value)| remove(value, rest, removed))
         }
-        Content::List(items) if index < items.len() => {
+        Tree::List(items) if index < items.len() => {
             if rest.is_empty() {
                 items.remove(index);
                 return true;
             }
-            items.get_mut(index).is_some_and(|item| remove(item, rest))
+            items.get_mut(index).is_some_and(|item| remove(item, rest, removed))
         }
-        Content::Scalar { .. } | Content::List(_) | Content::Map(_) => false,
+        Tree::Null | Tree::Scalar(_) | Tree::List(_) | Tree::Map(_) => false,
     }
 }
 
@@ -99,14 +119,14 @@ impl Fault {
     }
 
     /// Adds where it happened, if nothing deeper did.
-    fn at(mut self, node: &Node) -> Self {
+    fn at(mut self, reader: &Reader<'_>) -> Self {
         if self.at.is_none() {
-            self.at = Some(node.at);
-            if let (Content::Map(map), Some(key)) = (&node.content, self.missing) {
-                self.echo = map.removed.iter().any(|removed| removed == key);
+            self.at = Some(reader.node.at);
+            if let Some(key) = self.missing {
+                self.echo = reader.removed.iter().any(|(at, k)| *at == reader.node.at && k == key);
             }
             if self.expected.is_empty() {
-                explain_library(&mut self, node);
+                explain_library(&mut self, reader.node);
             }
         }
         self
@@ -194,20 +214,21 @@ fn plain_words(found: Unexpected<'_>) -> String {
 }
 
 fn describe(node: &Node) -> String {
-    match &node.content {
-        _ if node.is_null() => "nothing".to_owned(),
-        Content::Scalar { text, .. } => format!("`{}`", suggest::shorten(text)),
-        Content::List(_) => "a list".to_owned(),
-        Content::Map(_) => "a mapping".to_owned(),
+    match node.text() {
+        Some(text) => format!("`{}`", suggest::shorten(text)),
+        None => node.kind().to_owned(),
     }
 }
 
 /// Deserializes one node.
-struct Reader<'t>(&'t Node);
+#[derive(Clone, Copy)]
+struct Reader<'t> {
+    node: &'t Node,
+    removed: &'t [Removed],
+}
 
-/// What a plain scalar means by the YAML 1.2 core schema.
+/// What a scalar means by the YAML 1.2 core schema.
 enum Scalar<'t> {
-    Null,
     Bool(bool),
     Unsigned(u64),
     Signed(i64),
@@ -215,12 +236,8 @@ enum Scalar<'t> {
     Text(&'t str),
 }
 
-fn resolve(text: &str, plain: bool) -> Scalar<'_> {
-    if !plain {
-        return Scalar::Text(text);
-    }
+fn resolve(text: &str) -> Scalar<'_> {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
         "true" | "True" | "TRUE" => return Scalar::Bool(true),
         "false" | "False" | "FALSE" => return Scalar::Bool(false),
         _ => {}
@@ -238,27 +255,41 @@ fn resolve(text: &str, plain: bool) -> Scalar<'_> {
     text.parse().map_or(Scalar::Text(text), Scalar::Float)
 }
 
-impl<'de, 't> Deserializer<'de> for Reader<'t> {
+impl<'t> Reader<'t> {
+    fn child(&self, node: &'t Node) -> Self {
+        Self { node, removed: self.removed }
+    }
+
+    fn list(self, items: &'t [Node]) -> ListReader<'t> {
+        ListReader { parent: self, items, next: 0 }
+    }
+
+    fn map(self, entries: &'t [(Node, Node)]) -> MapReader<'t> {
+        MapReader { parent: self, entries, next: 0 }
+    }
+}
+
+impl<'de> Deserializer<'de> for Reader<'_> {
     type Error = Fault;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match &self.0.content {
-            Content::Scalar { text, plain } => match resolve(text, *plain) {
-                Scalar::Null => visitor.visit_unit(),
+        match &self.node.value {
+            Tree::Null => visitor.visit_unit(),
+            Tree::Scalar(text) => match resolve(text) {
                 Scalar::Bool(value) => visitor.visit_bool(value),
                 Scalar::Unsigned(value) => visitor.visit_u64(value),
                 Scalar::Signed(value) => visitor.visit_i64(value),
                 Scalar::Float(value) => visitor.visit_f64(value),
                 Scalar::Text(value) => visitor.visit_str(value),
             },
-            Content::List(items) => visitor.visit_seq(ListReader { items, next: 0 }),
-            Content::Map(map) => visitor.visit_map(MapReader { map, next: 0 }),
+            Tree::List(items) => visitor.visit_seq(self.list(items)),
+            Tree::Map(entries) => visitor.visit_map(self.map(entries)),
         }
-        .map_err(|fault| fault.at(self.0))
+        .map_err(|fault: Fault| fault.at(&self))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.node.value == Tree::Null { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
@@ -271,11 +302,9 @@ impl<'de, 't> Deserializer<'de> for Reader<'t> {
 
     /// Text wherever text is wanted, whether or not it looks like a number.
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        match &self.0.content {
-            Content::Scalar { text, .. } if !self.0.is_null() => {
-                visitor.visit_str(text).map_err(|fault: Fault| fault.at(self.0))
-            }
-            _ => self.deserialize_any(visitor),
+        match self.node.text() {
+            Some(text) => visitor.visit_str(text).map_err(|fault: Fault| fault.at(&self)),
+            None => self.deserialize_any(visitor),
         }
     }
 
@@ -298,18 +327,15 @@ impl<'de, 't> Deserializer<'de> for Reader<'t> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.0.is_null() {
-            let map = Map::default();
-            return visitor
-                .visit_map(MapReader { map: &map, next: 0 })
-                .map_err(|fault| fault.at(self.0));
+        if self.node.value == Tree::Null {
+            return visitor.visit_map(self.map(&[])).map_err(|fault| fault.at(&self));
         }
         self.deserialize_any(visitor)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        if self.0.is_null() {
-            return visitor.visit_seq(ListReader { items: &[], next: 0 });
+        if self.node.value == Tree::Null {
+            return visitor.visit_seq(self.list(&[])).map_err(|fault| fault.at(&self));
         }
         self.deserialize_any(visitor)
     }
@@ -317,16 +343,17 @@ impl<'de, 't> Deserializer<'de> for Reader<'t> {
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _name: &'static str,
-        _variants: &'static [&'static str],
+        variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        let node = self.0;
-        match &node.content {
-            Content::Scalar { text, .. } => visitor.visit_enum(VariantReader(text)),
-            Content::List(_) => Err(de::Error::invalid_type(Unexpected::Seq, &"a word")),
-            Content::Map(_) => Err(de::Error::invalid_type(Unexpected::Map, &"a word")),
+        match self.node.text() {
+            Some(text) => visitor.visit_enum(VariantReader(text)),
+            None => Err(Fault::new(
+                format!("found {}", self.node.kind()),
+                suggest::one_of("", variants),
+            )),
         }
-        .map_err(|fault| fault.at(node))
+        .map_err(|fault| fault.at(&self))
     }
 
     serde::forward_to_deserialize_any! {
@@ -336,6 +363,7 @@ impl<'de, 't> Deserializer<'de> for Reader<'t> {
 }
 
 struct ListReader<'t> {
+    parent: Reader<'t>,
     items: &'t [Node],
     next: usize,
 }
@@ -350,12 +378,14 @@ impl<'de> SeqAccess<'de> for ListReader<'_> {
         let Some(item) = self.items.get(self.next) else { return Ok(None) };
         let index = self.next;
         self.next += 1;
-        seed.deserialize(Reader(item)).map(Some).map_err(|fault| fault.at(item).under(index))
+        let reader = self.parent.child(item);
+        seed.deserialize(reader).map(Some).map_err(|fault| fault.at(&reader).under(index))
     }
 }
 
 struct MapReader<'t> {
-    map: &'t Map,
+    parent: Reader<'t>,
+    entries: &'t [(Node, Node)],
     next: usize,
 }
 
@@ -366,29 +396,28 @@ impl<'de> MapAccess<'de> for MapReader<'_> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, Fault> {
-        let Some(entry) = self.map.entries.get(self.next) else { return Ok(None) };
+        let Some((key, _)) = self.entries.get(self.next) else { return Ok(None) };
         let index = self.next;
-        let earlier = self.map.entries.iter().take(index);
-        if let Some(key) = entry.key.text() {
-            if earlier.into_iter().any(|other| other.key.text() == Some(key)) {
-                let key = suggest::shorten(key);
-                let fault =
-                    Fault::new(format!("key `{key}` a second time"), "each key once".into());
-                return Err(fault.at(&entry.key).under(index));
+        let reader = self.parent.child(key);
+        if let Some(name) = key.text() {
+            let mut earlier = self.entries.iter().take(index);
+            if earlier.any(|(other, _)| other.text() == Some(name)) {
+                let what = format!("key `{}` a second time", suggest::shorten(name));
+                let fault = Fault::new(what, "each key once".to_owned());
+                return Err(fault.at(&reader).under(index));
             }
         }
-        seed.deserialize(Reader(&entry.key))
-            .map(Some)
-            .map_err(|fault| fault.at(&entry.key).under(index))
+        seed.deserialize(reader).map(Some).map_err(|fault| fault.at(&reader).under(index))
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Fault> {
         let index = self.next;
         self.next += 1;
-        let Some(entry) = self.map.entries.get(index) else {
+        let Some((_, value)) = self.entries.get(index) else {
             return Err(de::Error::custom("a key without a value"));
         };
-        seed.deserialize(Reader(&entry.value)).map_err(|fault| fault.at(&entry.value).under(index))
+        let reader = self.parent.child(value);
+        seed.deserialize(reader).map_err(|fault| fault.at(&reader).under(index))
     }
 }
 

@@ -40,6 +40,13 @@ pub struct ByteSize(pub u64);
 
 from_text!(ByteSize, "a size, such as `512MiB` or `10GiB`");
 
+impl ByteSize {
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
 const UNITS: &[(&str, u64)] = &[
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),

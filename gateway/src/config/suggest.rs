@@ -1,4 +1,4 @@
-//! Words for messages: the nearest known name, and texts cut to a readable length.
+//! Words for messages: what would have done, and texts cut to a readable length.
 
 /// Longest piece of the user's text repeated in a message.
 const SHOWN_CHARS_MAX: usize = 60;
@@ -15,20 +15,9 @@ pub(crate) fn shorten(text: &str) -> String {
     shown
 }
 
-/// The known name nearest to `word`, if it is near enough to be a slip.
-pub(crate) fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
-    let allowed = (word.chars().count() / 3).clamp(1, 3);
-    known
-        .iter()
-        .map(|name| (distance(word, name), *name))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min()
-        .map(|(_, name)| name)
-}
-
 /// "`listen`" where that is near, else the list of what would do.
 pub(crate) fn one_of(word: &str, known: &[&str]) -> String {
-    if let Some(name) = nearest(word, known) {
+    if let Some(name) = policy::error::nearest(word, known.iter().copied()) {
         return format!("`{name}`");
     }
     let mut names: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
@@ -41,25 +30,4 @@ pub(crate) fn one_of(word: &str, known: &[&str]) -> String {
         [one] => one.clone(),
         many => format!("one of {}", many.join(", ")),
     }
-}
-
-/// Edits between two words, a swap of neighbours counted as two.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (line, a) in left.chars().take(SHOWN_CHARS_MAX).enumerate() {
-        let mut diagonal = line;
-        let mut before = line + 1;
-        for (cell, b) in row.iter_mut().skip(1).zip(&right) {
-            let above = *cell;
-            let replaced = diagonal + usize::from(a != *b);
-            before = replaced.min(above + 1).min(before + 1);
-            diagonal = above;
-            *cell = before;
-        }
-        if let Some(first) = row.first_mut() {
-            *first = line + 1;
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

@@ -50,6 +50,7 @@ pub enum AuthorityError {
 }
 
 /// A certificate authority's certificate and private key.
+#[derive(PartialEq, Eq)]
 pub struct CaMaterial {
     cert_pem: String,
     cert_der: CertificateDer<'static>,

@@ -25,8 +25,8 @@ pub struct Directory {
 /// A mistake in the file: `line:column` count from 1, columns in fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryProblem {
-    pub line: usize,
-    pub column: usize,
+    pub line: u32,
+    pub column: u32,
     pub what: String,
     pub expected: String,
 }
@@ -134,18 +134,17 @@ fn person(
 }
 
 fn at(record: &csv::StringRecord, field: usize, what: &str, expected: &str) -> DirectoryProblem {
-    let line =
-        record.position().map_or(1, |position| usize::try_from(position.line()).unwrap_or(0));
+    let line = record.position().map_or(1, |position| u32::try_from(position.line()).unwrap_or(0));
     DirectoryProblem {
         line,
-        column: field + 1,
+        column: u32::try_from(field).unwrap_or(0).saturating_add(1),
         what: what.to_owned(),
         expected: expected.to_owned(),
     }
 }
 
 fn malformed(error: &csv::Error) -> DirectoryProblem {
-    let line = error.position().map_or(1, |at| usize::try_from(at.line()).unwrap_or(0));
+    let line = error.position().map_or(1, |at| u32::try_from(at.line()).unwrap_or(0));
     let what = "not a row of CSV in UTF-8".to_owned();
     let expected = format!("fields such as `{}`", COLUMNS.join(","));
     DirectoryProblem { line, column: 1, what, expected }

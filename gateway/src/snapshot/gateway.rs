@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 
 use aws_lc_rs::{constant_time, digest};
+use policy::Problem;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::last_good;
 use super::source::{Source, TEXT_BYTES_MAX};
-use crate::config::{GatewayConfig, Layout, Problem, Read, check_gateway, read, read_text};
+use crate::config::{
+    FIRST, GatewayConfig, Layout, Read, check_gateway, position, problem, read, read_text,
+};
 use crate::ident::TenantName;
 
 /// gateway.yaml in force. Paths in `config` are absolute.
@@ -71,8 +74,8 @@ pub(super) fn load(layout: &Layout, source: Source) -> (Option<GatewayUnit>, Vec
     let text = match source.read(&path, &copies, "gateway.yaml", TEXT_BYTES_MAX) {
         Ok(text) => text,
         Err(error) => {
-            let problem = Problem::of_file(&file, error.to_string(), "a readable file");
-            return (None, vec![problem]);
+            let found = problem(&file, FIRST, error.to_string(), "a readable file");
+            return (None, vec![found]);
         }
     };
     let Read { value: mut config, tree } = match read::<GatewayConfig>(&file, &text) {
@@ -83,23 +86,23 @@ pub(super) fn load(layout: &Layout, source: Source) -> (Option<GatewayUnit>, Vec
     config.anchor(layout.root());
     for (address, tenant) in &config.listen.explicit {
         if source == Source::Live && !layout.tenant(tenant).is_dir() {
-            let at = tree.position(&["listen", "explicit", &address.to_string()]);
+            let at = position(&tree, &["listen", "explicit", &address.to_string()]);
             let what = format!("no tenant `{tenant}`");
-            problems.push(Problem::at(&file, at, what, known_tenants(layout)));
+            problems.push(problem(&file, at, what, known_tenants(layout)));
         }
     }
     let mut texts = vec![("gateway.yaml", text)];
     let roots = extra_roots(source, layout, &config.origin.extra_roots).map_err(|(index, what)| {
-        let at = tree.position(&["origin", "extra_roots", &index.to_string()]);
-        Problem::at(&file, at, what, "a PEM file with certificates")
+        let at = position(&tree, &["origin", "extra_roots", &index.to_string()]);
+        problem(&file, at, what, "a PEM file with certificates")
     });
     let extra_roots = match roots {
         Ok((text, roots)) => {
             texts.extend(text.map(|text| ("extra_roots.pem", text)));
             roots
         }
-        Err(problem) => {
-            problems.push(problem);
+        Err(found) => {
+            problems.push(found);
             Vec::new()
         }
     };
@@ -108,16 +111,16 @@ pub(super) fn load(layout: &Layout, source: Source) -> (Option<GatewayUnit>, Vec
         match admin_token_of(path) {
             Ok(token) => admin_token = Some(token),
             Err(what) => {
-                let at = tree.position(&["admin", "token_file"]);
-                problems.push(Problem::at(&file, at, what, "a file with one token"));
+                let at = position(&tree, &["admin", "token_file"]);
+                problems.push(problem(&file, at, what, "a file with one token"));
             }
         }
     }
     if let Some(tls) = &config.admin.tls {
         for (key, path) in [("cert", &tls.cert), ("key", &tls.key)] {
             if let Err(error) = read_text(path, TEXT_BYTES_MAX) {
-                let at = tree.position(&["admin", "tls", key]);
-                problems.push(Problem::at(&file, at, error.to_string(), "a readable PEM file"));
+                let at = position(&tree, &["admin", "tls", key]);
+                problems.push(problem(&file, at, error.to_string(), "a readable PEM file"));
             }
         }
     }

@@ -1,5 +1,6 @@
 //! What is in force: the gateway's configuration and each tenant's, swapped whole, one by one.
 
+mod check;
 mod gateway;
 mod last_good;
 mod source;
@@ -19,12 +20,14 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use parking_lot::Mutex;
+use policy::Problem;
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch::{Receiver, Sender};
 
-use crate::config::{Layout, Problem};
+use crate::config::{Layout, any_error, sort};
 use crate::ident::TenantName;
 
+pub use check::check;
 pub use gateway::GatewayUnit;
 pub use tenant::Tenant;
 pub use tunnel::{TunnelError, ensure_tunnel_identity};
@@ -121,7 +124,7 @@ impl Snapshot {
         let names = layout.tenant_names().map_err(LoadError::Tenants)?;
         ensure_tunnel_identity(&layout, &gateway.config, &names, SystemTime::now())?;
         let tunnel = TunnelIdentity::load(&layout)?;
-        let state = UnitState { stamp, failed: !problems.is_empty() };
+        let state = UnitState { stamp, failed: any_error(&problems) };
         log_problems(&UnitName::Gateway, &problems);
         let inner = Inner {
             layout,
@@ -253,7 +256,7 @@ impl Snapshot {
         let stamp = self.stamp_of(name);
         let before = self.tenant(name.as_str());
         let (mut built, mut problems) = tenant::load(layout, name, Source::Live);
-        if problems.is_empty() {
+        if !any_error(&problems) {
             if let Some(tenant) = &built {
                 last_good::keep_tenant(layout, tenant);
             }
@@ -264,7 +267,7 @@ impl Snapshot {
                 built = last_good;
             }
         }
-        problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
+        sort(&mut problems);
         let stamp = match &built {
             Some(tenant) => stamp.and(&tenant.extra_files),
             None => stamp,
@@ -334,7 +337,7 @@ impl Snapshot {
         if problems.is_empty() {
             tracing::debug!(%unit, "configuration in force");
         }
-        let state = UnitState { stamp, failed: !problems.is_empty() };
+        let state = UnitState { stamp, failed: any_error(problems) };
         self.inner.units.lock().insert(unit, state);
     }
 }
@@ -350,19 +353,4 @@ fn log_problems(unit: &UnitName, problems: &[Problem]) {
     for problem in problems {
         tracing::warn!(%unit, "configuration not taken: {problem}");
     }
-}
-
-/// Every mistake in a configuration directory, in order of file and place.
-///
-/// # Errors
-/// Where the tenants' folder cannot be read.
-pub fn check(dir: &Path) -> Result<Vec<Problem>, std::io::Error> {
-    let layout = Layout::new(dir);
-    let (_, mut problems) = gateway::load(&layout, Source::Live);
-    for name in layout.tenant_names()? {
-        let (_, found) = tenant::load(&layout, &name, Source::Live);
-        problems.extend(found);
-    }
-    problems.sort_by(|a, b| (&a.file, a.at).cmp(&(&b.file, b.at)));
-    Ok(problems)
 }

@@ -4,11 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use policy::decrypt::{DecryptRules, DecryptSource};
+use policy::yaml::Node;
+use policy::{Policy, Position, Problem};
 use rustls::pki_types::CertificateDer;
 
 use super::gateway::roots_from;
 use super::source::{Source, TEXT_BYTES_MAX};
-use crate::config::{Layout, Position, Problem, Read, TenantConfig, check_tenant, read, read_text};
+use crate::config::{
+    FIRST, Layout, Read, TenantConfig, any_error, check_tenant, position, problem, read, read_text,
+};
 use crate::ident::{
     CaMaterial, DIRECTORY_BYTES_MAX, Directory, Expectations, Jwks, RevocationList, TenantName,
     TokenTable,
@@ -24,8 +29,10 @@ pub struct Tenant {
     pub origin_generation: u64,
     /// Paths in it are absolute.
     pub config: TenantConfig,
+    pub policy: Arc<Policy>,
     /// Short hash of policy.yaml, as in events.
     pub policy_version: Arc<str>,
+    pub decrypt: Arc<DecryptRules>,
     pub directory: Arc<Directory>,
     /// Keys for tokens, where tokens are accepted.
     pub jwks: Option<Arc<Jwks>>,
@@ -69,6 +76,10 @@ impl Tenant {
             self.generation = before.generation + 1;
             let same = self.origin_digest == before.origin_digest;
             self.origin_generation = before.origin_generation + u64::from(!same);
+            // Whoever mints with the authority keeps its leafs as long as it is the same one.
+            if *self.intercept_ca == *before.intercept_ca {
+                self.intercept_ca = Arc::clone(&before.intercept_ca);
+            }
         }
         self
     }
@@ -100,19 +111,21 @@ pub(super) fn load(
     };
     let tenant = build.tenant(name);
     let problems = build.problems;
-    (tenant.filter(|_| problems.is_empty()), problems)
+    (tenant.filter(|_| !any_error(&problems)), problems)
 }
 
 impl Build<'_> {
     fn tenant(&mut self, name: &TenantName) -> Option<Tenant> {
         let config = self.config();
         let policy_text = self.required("policy.yaml");
+        let policy = policy_text.as_deref().and_then(|text| self.policy(text));
         let intercept = self.authority("intercept");
         let device = self.device_authority();
         let revoked = self.revoked();
         let listed = self.listed_tokens();
         let Read { value: config, tree } = config?;
-        let at = |path: &[&str]| tree.position(path);
+        let decrypt = self.decrypt(&tree);
+        let at = |path: &[&str]| position(&tree, path);
         let identity = &config.identity;
         let directory =
             self.directory(identity.directory.as_deref(), at(&["identity", "directory"]));
@@ -142,7 +155,9 @@ impl Build<'_> {
             generation: 1,
             origin_generation: 1,
             origin_digest: origin_digest(&config, &extra_roots),
+            policy: Arc::new(policy?),
             policy_version: short_hash(&policy_text),
+            decrypt: Arc::new(decrypt?),
             directory: Arc::new(directory?),
             jwks: jwks?.map(Arc::new),
             tokens: Arc::new(tokens),
@@ -158,7 +173,7 @@ impl Build<'_> {
 
     fn report(&mut self, name: &str, at: Position, what: &str, expected: &str) {
         let file = self.layout.shown(&self.folder.join(name));
-        self.problems.push(Problem::at(&file, at, what, expected));
+        self.problems.push(problem(&file, at, what, expected));
     }
 
     fn required(&mut self, name: &'static str) -> Option<String> {
@@ -205,6 +220,17 @@ impl Build<'_> {
                 None
             }
         }
+    }
+
+    fn policy(&mut self, text: &str) -> Option<Policy> {
+        let file = self.layout.shown(&self.folder.join("policy.yaml"));
+        Policy::load(&file, text).map_err(|problems| self.problems.extend(problems)).ok()
+    }
+
+    fn decrypt(&mut self, tree: &Node) -> Option<DecryptRules> {
+        let file = self.layout.shown(&self.folder.join("tenant.yaml"));
+        let source = DecryptSource::new(tree.child("decrypt").cloned());
+        source.compile(&file).map_err(|problems| self.problems.extend(problems)).ok()
     }
 
     /// Authorities are read live also for a last good copy: private keys are kept in one place.
@@ -283,7 +309,8 @@ impl Build<'_> {
                     table.insert(user, hash.0, Some(device).filter(|device| !device.is_empty()));
                 }
                 _ => {
-                    let at = Position { line: index + 1, column: 1 };
+                    let line = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
+                    let at = Position { line, column: 1 };
                     self.report("tokens.csv", at, "malformed line", "`user,device,sha256`");
                 }
             }
@@ -301,9 +328,9 @@ impl Build<'_> {
                 Some(directory)
             }
             Err(problems) => {
-                self.problems.extend(problems.into_iter().map(|problem| {
-                    let at = Position { line: problem.line, column: problem.column };
-                    Problem::at(&file, at, problem.what, problem.expected)
+                self.problems.extend(problems.into_iter().map(|found| {
+                    let at = Position { line: found.line, column: found.column };
+                    problem(&file, at, found.what, found.expected)
                 }));
                 None
             }
@@ -321,7 +348,7 @@ impl Build<'_> {
             Err(error) => {
                 let file = self.layout.shown(path);
                 let expected = "a key set with public keys (RFC 7517)";
-                self.problems.push(Problem::of_file(&file, error.to_string(), expected));
+                self.problems.push(problem(&file, FIRST, error.to_string(), expected));
                 None
             }
         }
@@ -345,8 +372,6 @@ impl Build<'_> {
         }
     }
 }
-
-const FIRST: Position = Position { line: 1, column: 1 };
 
 /// Everything that decides how an origin's TLS is judged.
 fn origin_digest(config: &TenantConfig, roots: &[CertificateDer<'_>]) -> Vec<u8> {

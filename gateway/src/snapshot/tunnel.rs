@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use dashmap::DashMap;
+use policy::Problem;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -13,7 +14,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::X509Certificate;
 
 use crate::config::{
-    GatewayConfig, Layout, Problem, Secrecy, make_folder, read_text, write_atomically,
+    FIRST, GatewayConfig, Layout, Secrecy, make_folder, problem, read_text, write_atomically,
 };
 use crate::ident::{AuthorityError, CaMaterial, Issued, Purpose, TenantName};
 
@@ -46,7 +47,7 @@ impl TunnelError {
             Self::Pair(_) => "cert.pem",
         };
         let expected = "a certificate and its key in PEM form";
-        Problem::of_file(&format!("tunnel/{file}"), self.to_string(), expected)
+        problem(&format!("tunnel/{file}"), FIRST, self.to_string(), expected)
     }
 }
 
