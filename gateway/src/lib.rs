@@ -3,18 +3,13 @@
 //! The folders below are the pipeline in order. Data moves down the list, imports point up it;
 //! only `serve` sees all.
 
-pub mod ident;
-
-pub mod limit;
-
-pub mod tunnel;
-
-pub mod tls;
-
-pub mod event;
-
-pub mod snapshot;
-
-pub mod config;
-
 pub mod cli;
+pub mod config;
+pub mod event;
+pub mod flow;
+pub mod ident;
+pub mod limit;
+pub mod origin;
+pub mod snapshot;
+pub mod tls;
+pub mod tunnel;

@@ -21,6 +21,7 @@ mod weakness;
 
 pub use accept::{AcceptError, ClientTls, accept, refused_certificate};
 pub use authority::{Authority, AuthorityError, LeafError};
+pub(crate) use bounded::Bounded;
 pub use fault::{Fault, FaultAction, FaultSettings, Finding};
 pub use leaf::{Leaf, client_facing};
 pub use origin::{OriginCertificate, OriginFacts, OriginTls, OriginTlsError, OriginTlsSettings};

@@ -1,0 +1,4 @@
+//! Origins: resolve, dial, verify, pool, send.
+
+pub mod dial;
+pub mod resolve;
