@@ -14,4 +14,10 @@ pub(super) const FILES: &[(&str, &str)] = files![
     "collaboration.yaml",
     "mail.yaml",
     "generative-ai.yaml",
+    "code-hosting.yaml",
+    "messaging.yaml",
+    "conferencing.yaml",
+    "project-management.yaml",
+    "notes.yaml",
+    "crm.yaml",
 ];

@@ -42,7 +42,7 @@ impl Domains {
     /// Adds `name`, `*.suffix`, `a.*.suffix`, each with or without `/path`.
     pub(super) fn add(&mut self, domain: &str, app: usize) -> Result<(), String> {
         let (host, path) = match domain.find('/').and_then(|at| domain.split_at_checked(at)) {
-            Some((host, path)) => (host, Some(PathPattern::parse(path)?.as_prefix())),
+            Some((host, path)) => (host, Some(PathPattern::parse(path)?.into_prefix())),
             None => (domain, None),
         };
         // the labels after the last hole are what can be looked up

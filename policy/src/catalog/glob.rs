@@ -51,6 +51,7 @@ impl<'a> Captures<'a> {
     }
 
     /// Copies what `ranges` names out of `text`; a slot that is filled keeps its value.
+    #[expect(clippy::ptr_arg, reason = "a borrowed text gives borrowed parts")]
     pub(super) fn fill(&mut self, text: &Cow<'a, str>, ranges: &Ranges) {
         for (place, range) in self.0.iter_mut().zip(&ranges.0) {
             if let (None, Some(range)) = (&place, range) {

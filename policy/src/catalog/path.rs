@@ -46,7 +46,7 @@ impl PathPattern {
     }
 
     /// The same pattern with anything after it, for paths that belong to an app as a whole.
-    pub(super) fn as_prefix(mut self) -> Self {
+    pub(super) fn into_prefix(mut self) -> Self {
         if self.span.is_none() {
             self.span = Some(Span { slot: None, named: false, suffix: "".into() });
         }
