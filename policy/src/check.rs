@@ -1,5 +1,6 @@
 //! Finds rules that read well and do not do what they say.
 
+use crate::catalog::names::ACTIVITIES;
 use crate::error::{Problem, Problems, nearest};
 use crate::evaluate::Traits;
 use crate::fact::{Gate, Key};
@@ -9,34 +10,6 @@ use crate::rule::{Action, Condition, DefaultAction, PolicySource, Rule, Want};
 
 /// Rules above which no search for shadowed rules is made: it compares each with each.
 const SHADOW_RULES_MAX: usize = 5_000;
-
-/// What an exchange can do, as rules name it.
-pub const ACTIVITIES: [&str; 24] = [
-    "login",
-    "login_failed",
-    "logout",
-    "browse",
-    "view",
-    "download",
-    "upload",
-    "share",
-    "unshare",
-    "create",
-    "edit",
-    "delete",
-    "copy",
-    "move",
-    "rename",
-    "restore",
-    "sync",
-    "invite",
-    "join",
-    "send",
-    "post",
-    "comment",
-    "like",
-    "form_post",
-];
 
 /// How clients reach the gateway, as rules name it.
 pub const ACCESS_METHODS: [&str; 5] = ["tls", "quic", "dtls", "openconnect", "explicit"];
@@ -105,7 +78,7 @@ pub(crate) fn names(conditions: &[Condition], known: Vocabulary<'_>, problems: &
             Key::App => known.apps,
             Key::Category => known.categories,
             Key::Dlp => known.dlp,
-            Key::Activity => &ACTIVITIES,
+            Key::Activity => ACTIVITIES,
             Key::AccessMethod => &ACCESS_METHODS,
             Key::Inspection => &INSPECTIONS,
             _ => &[],

@@ -56,12 +56,13 @@ pub struct Position {
 pub struct Problems {
     file: String,
     found: Vec<Problem>,
+    errors: usize,
 }
 
 impl Problems {
     #[must_use]
     pub fn new(file: &str) -> Self {
-        Self { file: file.to_owned(), found: Vec::new() }
+        Self { file: file.to_owned(), found: Vec::new(), errors: 0 }
     }
 
     pub fn error(&mut self, at: Position, what: impl Into<String>, expected: impl Into<String>) {
@@ -74,12 +75,18 @@ impl Problems {
 
     /// Takes over what another stage found.
     pub fn extend(&mut self, found: impl IntoIterator<Item = Problem>) {
-        self.found.extend(found);
+        for problem in found {
+            self.push(problem);
+        }
     }
 
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.found.iter().any(|problem| problem.severity == Severity::Error)
+        self.errors > 0
+    }
+
+    pub(crate) fn errors(&self) -> usize {
+        self.errors
     }
 
     /// In the order of the file.
@@ -92,7 +99,12 @@ impl Problems {
     fn add(&mut self, at: Position, what: String, expected: String, severity: Severity) {
         let file = self.file.clone();
         let Position { line, column } = at;
-        self.found.push(Problem { file, line, column, what, expected, severity });
+        self.push(Problem { file, line, column, what, expected, severity });
+    }
+
+    fn push(&mut self, problem: Problem) {
+        self.errors += usize::from(problem.severity == Severity::Error);
+        self.found.push(problem);
     }
 }
 

@@ -18,7 +18,7 @@ pub mod verdict;
 mod window;
 pub mod yaml;
 
-pub use check::{ACCESS_METHODS, ACTIVITIES, INSPECTIONS, Vocabulary, check};
+pub use check::{ACCESS_METHODS, INSPECTIONS, Vocabulary, check};
 pub use compile::{Policy, Reference};
 pub use error::{Position, Problem, Severity};
 pub use explain::{Judged, KeyTrace, RuleTrace, Trace};

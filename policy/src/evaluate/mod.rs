@@ -2,6 +2,8 @@
 
 pub(crate) mod compiled;
 pub(crate) mod reference;
+#[cfg(test)]
+mod tests;
 
 use smallvec::SmallVec;
 

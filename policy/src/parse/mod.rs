@@ -81,9 +81,10 @@ fn rules(value: &Node, problems: &mut Problems) -> Vec<Rule> {
     let mut rules = Vec::with_capacity(items.len());
     let mut names = Names::default();
     for item in items {
-        if let Some(rule) = rule(item, &mut names, problems) {
-            rules.push(rule);
-        }
+        let before = problems.errors();
+        let rule = rule(item, &mut names, problems);
+        // A rule that was not read whole is not compared with others: it would seem to be another.
+        rules.extend(rule.filter(|_| problems.errors() == before));
     }
     rules
 }

@@ -1,0 +1,284 @@
+//! Every mistake in a file is found, each at its place.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use policy::decrypt::{DecryptAction, DecryptSource, DecryptVerdict};
+use policy::fact::{Fact, Facts, Key, KeySet, Unobtainable, Value};
+use policy::verdict::RuleIndex;
+use policy::yaml::Node;
+use policy::{Policy, PolicySource, SAMPLE, Severity, Vocabulary, check, policy_schema};
+
+const KNOWN: Vocabulary<'_> = Vocabulary {
+    apps: &["dropbox", "google-drive", "slack"],
+    categories: policy::catalog::names::CATEGORIES,
+    dlp: &["payment-cards"],
+};
+
+fn lines(text: &str) -> Vec<String> {
+    check("policy.yaml", text, KNOWN).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn ten_mistakes_give_ten_messages_with_their_places() {
+    let text = "\
+version: 2
+rulez: []
+rules:
+  - name: one
+    match: { aplication: [x], dest_ip: 10.0.0.0/33 }
+    action: blok
+  - match: {}
+    action: allow
+    reason: none
+  - name: one
+    match: { time: { from: \"25:00\" }, risk: high, app: [] }
+    action: redirect
+  - name: three
+    match: { dlp: [payment-cards] }
+    action: set_headers
+    headers: { Host: x }
+    unobtainable: skip
+  - { name: four, match: { file_size: 1 }, action: allow }
+  - { name: five, match: {}, action: block }
+default: maybe
+";
+    let wanted = [
+        "policy.yaml:1:10: unknown `version`, expected `1`",
+        "policy.yaml:2:1: unknown key `rulez`, expected perhaps `rules`",
+        "policy.yaml:5:14: unknown match key `aplication`, expected one of",
+        "policy.yaml:5:40: `10.0.0.0/33` is no value for `dest_ip`, expected an address or",
+        "policy.yaml:6:13: unknown action `blok`, expected perhaps `block`",
+        "policy.yaml:7:5: a rule without a `name`, expected",
+        "policy.yaml:9:5: unknown key of a rule `reason`, expected one of `name`",
+        "policy.yaml:10:11: a second rule is named `one`, expected a name of its own (line 4",
+        "policy.yaml:11:28: `25:00` as `from` of a time window, expected a time such as",
+        "policy.yaml:11:45: `high` is no value for `risk`, expected a number up to 100",
+        "policy.yaml:11:56: `app` has an empty list, expected a value",
+        "policy.yaml:12:13: `redirect` without a target, expected `location: https://…`",
+        "policy.yaml:14:14: `dlp` is known only at the request body, too late for `set_headers`",
+        "policy.yaml:16:16: `Host` frames or routes the request",
+        "policy.yaml:17:19: `unobtainable` in a rule of action `set_headers`, expected it only",
+        "policy.yaml:18:5: `four` allows only at the request body, and `five` (line 19) below it decides",
+        "policy.yaml:20:10: unknown default `maybe`, expected `allow` or `block`",
+    ];
+    let found = lines(text);
+    for wanted in wanted {
+        assert!(found.iter().any(|line| line.starts_with(wanted)), "{wanted}\n{found:#?}");
+    }
+    assert_eq!(found.len(), wanted.len(), "{found:#?}");
+    assert!(PolicySource::parse("policy.yaml", text).is_err());
+}
+
+#[test]
+fn what_is_not_yaml_says_where() {
+    let found = lines("version: 1\nrules: [\n");
+    assert_eq!(found.len(), 1);
+    assert!(found.concat().starts_with("policy.yaml:2:8: not YAML"), "{found:?}");
+    assert!(lines("").concat().contains("nothing stands here"), "{:?}", lines(""));
+    assert!(lines("version: 1\n---\nversion: 1\n").concat().contains("a second document"));
+    let twice = lines("version: 1\ndefault: allow\ndefault: block\n").concat();
+    assert!(twice.starts_with("policy.yaml:3:1: `default` stands here twice"), "{twice}");
+}
+
+#[test]
+fn a_document_that_unfolds_without_end_is_refused() {
+    let mut text = String::from("version: 1\na0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let alias = format!("*a{}", level - 1);
+        text += &format!("a{level}: &a{level} [{}]\n", vec![alias; 10].join(", "));
+    }
+    assert!(lines(&text).concat().contains("the document is too large"));
+    let deep = format!("version: {}1{}\n", "[".repeat(100), "]".repeat(100));
+    assert_eq!(lines(&deep).len(), 1);
+}
+
+#[test]
+fn an_allow_that_waits_above_a_rule_that_does_not_is_refused() {
+    let text = "\
+version: 1
+rules:
+  - { name: pdf may, match: { file_type: pdf }, action: allow }
+  - { name: no shares, match: { domain: shares.test }, action: block }
+";
+    let problems = Policy::load("policy.yaml", text).unwrap_err();
+    let line = problems.first().unwrap().to_string();
+    assert!(
+        line.starts_with("policy.yaml:3:5: `pdf may` allows only at the request body"),
+        "{line}"
+    );
+    let turned = "\
+version: 1
+rules:
+  - { name: no shares, match: { domain: shares.test }, action: block }
+  - { name: pdf may, match: { file_type: pdf }, action: allow }
+";
+    assert!(Policy::load("policy.yaml", turned).is_ok());
+}
+
+#[test]
+fn rules_that_do_nothing_are_warned_of() {
+    let text = "\
+version: 1
+rules:
+  - { name: all storage, match: { category: cloud-storage, domain: \"*.test\" }, action: block }
+  - { name: one app, match: { app: dropbx, category: [cloud-storage], domain: a.test }, action: coach }
+  - { name: nothing, match: { activity: uplaod, app: { not: [\"*\"] } }, action: alert }
+  - { name: late, match: { threat: none }, action: coach }
+  - { name: early, match: { category: clowd-storage, dlp: cards }, action: block }
+";
+    let found = check("policy.yaml", text, KNOWN);
+    assert!(found.iter().all(|problem| problem.severity == Severity::Warning));
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    for wanted in [
+        "policy.yaml:4:5: warning: `one app` can never match: `all storage` (line 3)",
+        "policy.yaml:4:36: warning: no `app` is named `dropbx`, expected perhaps `dropbox`",
+        "policy.yaml:5:41: warning: no `activity` is named `uplaod`, expected perhaps `upload`",
+        "policy.yaml:5:49: warning: `nothing` excludes every value of `app`",
+        "policy.yaml:6:5: warning: `late` waits for the response, and `early` (line 7) may block",
+        "policy.yaml:7:39: warning: no `category` is named `clowd-storage`, expected perhaps `cl",
+        "policy.yaml:7:59: warning: no `dlp` is named `cards`",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with(wanted)), "{wanted}\n{found:#?}");
+    }
+    assert!(Policy::load("policy.yaml", text).is_ok(), "a warning keeps nothing out of force");
+}
+
+#[test]
+fn the_sample_checks_clean() {
+    assert_eq!(lines(SAMPLE), Vec::<String>::new());
+}
+
+#[test]
+fn a_country_is_not_a_truth_value() {
+    let text =
+        "version: 1\nrules:\n  - { name: n, match: { dest_country: [NO, on] }, action: block }\n";
+    let source = PolicySource::parse("policy.yaml", text).unwrap();
+    let rule = source.rules.first().unwrap();
+    let written: Vec<&str> = rule
+        .conditions
+        .iter()
+        .flat_map(|condition| condition.tests.iter().map(|test| test.written.as_str()))
+        .collect();
+    assert_eq!(written, ["NO", "on"]);
+}
+
+#[test]
+fn the_schema_knows_every_key() {
+    let schema = policy_schema().to_value().to_string();
+    for key in Key::ALL {
+        assert!(schema.contains(&format!("\"{}\":{{", key.name())), "{}", key.name());
+        assert_eq!(Key::from_name(key.name()), Some(key));
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Tenant {
+    decrypt: DecryptSource,
+}
+
+const TENANT: &str = "\
+name: acme
+decrypt:
+  rules:
+    - { name: odd ports, match: { dest_port: { not: [443] } }, action: block }
+    - { name: private, match: { category: [finance, health] }, action: bypass }
+    - { name: inside, match: { dest_ip: 10.0.0.0/8 }, action: bypass }
+  default: decrypt
+";
+
+#[test]
+fn decrypt_rules_decide_by_what_the_name_tells() {
+    let tenant: Tenant = serde_saphyr::from_str(TENANT).unwrap();
+    let embedded = tenant.decrypt.compile("tenant.yaml").unwrap();
+    let found = DecryptSource::find("tenant.yaml", TENANT).unwrap().compile("tenant.yaml").unwrap();
+    let place = |rules: &policy::decrypt::DecryptRules| rules.rules().first().unwrap().at;
+    assert_eq!(place(&embedded), place(&found));
+    let decided = |action, rule: Option<u32>, unobtainable| DecryptVerdict::Decided {
+        action,
+        rule: rule.map(RuleIndex),
+        unobtainable,
+    };
+    let mut facts = Facts::new();
+    facts.set(Key::DestPort, Fact::Known(Value::Number(443)));
+    facts.set(Key::Category, Fact::Known(Value::Texts(&["finance"])));
+    facts.set(Key::DestIp, Fact::Pending);
+    assert_eq!(embedded.decide(&facts), decided(DecryptAction::Bypass, Some(1), None));
+    facts.set(Key::Category, Fact::Known(Value::Texts(&["unknown"])));
+    let address: KeySet = [Key::DestIp].into_iter().collect();
+    assert_eq!(embedded.decide(&facts), DecryptVerdict::Pending(address));
+    facts.set(Key::DestIp, Fact::Unobtainable(Unobtainable::Timeout));
+    assert_eq!(embedded.decide(&facts), decided(DecryptAction::Decrypt, None, None));
+    facts.set(Key::DestPort, Fact::Unobtainable(Unobtainable::Bound));
+    let closed = decided(DecryptAction::Block, Some(0), Some(Key::DestPort));
+    assert_eq!(embedded.decide(&facts), closed);
+    assert_eq!(embedded.decide_by_reference(&facts), closed);
+}
+
+#[test]
+fn decrypt_mistakes_have_their_places_in_the_whole_file() {
+    let text = "\
+a: 1
+decrypt:
+  rules:
+    - { name: x, match: { url: \"a/*\" }, action: decript }
+    - { match: { app: dropbx } }
+  defalt: bypass
+";
+    let source = DecryptSource::find("tenant.yaml", text).unwrap();
+    let found: Vec<String> =
+        source.check("tenant.yaml", KNOWN).iter().map(ToString::to_string).collect();
+    for wanted in [
+        "tenant.yaml:4:27: `url` cannot be known here, expected a key known before decryption",
+        "tenant.yaml:4:49: unknown action `decript`, expected perhaps `decrypt`",
+        "tenant.yaml:5:7: a rule without a `name`",
+        "tenant.yaml:5:7: a rule without an `action`",
+        "tenant.yaml:6:3: unknown key of `decrypt` `defalt`, expected perhaps `default`",
+    ] {
+        assert!(found.iter().any(|line| line.starts_with(wanted)), "{wanted}\n{found:#?}");
+    }
+    assert!(source.compile("tenant.yaml").is_err());
+    let nothing = DecryptSource::default().compile("tenant.yaml").unwrap();
+    let decided = nothing.decide(&Facts::new());
+    assert!(matches!(
+        decided,
+        DecryptVerdict::Decided { action: DecryptAction::Decrypt, rule: None, .. }
+    ));
+}
+
+#[test]
+fn a_trace_names_what_decided_and_what_was_lacking() {
+    let policy = Policy::load("policy.yaml", SAMPLE).unwrap();
+    let mut facts = Facts::new();
+    facts.set(Key::App, Fact::Known(Value::Text("dropbox")));
+    facts.set(Key::Category, Fact::Known(Value::Texts(&["cloud-storage"])));
+    facts.set(Key::Activity, Fact::Known(Value::Text("upload")));
+    facts.set(Key::Instance, Fact::Known(Value::Texts(&["corporate", "acme"])));
+    facts.set(Key::Time, Fact::Known(Value::Moment(1_795_435_200)));
+    let trace = policy.explain(policy::fact::Gate::RequestHead, &facts);
+    let near = trace.near.iter().find(|rule| rule.name == "corporate storage only").unwrap();
+    let lacked = near.keys.first().unwrap();
+    assert_eq!((lacked.key, lacked.result), ("instance", "false"));
+    assert_eq!((lacked.wants.as_str(), lacked.saw.as_str()), ("not corporate", "corporate, acme"));
+    facts.set(Key::Instance, Fact::Known(Value::Text("personal")));
+    let trace = policy.explain(policy::fact::Gate::RequestHead, &facts);
+    let rule = trace.rule.unwrap_or_else(|| panic!("no rule decided"));
+    assert_eq!(rule.name, "corporate storage only");
+    assert!(rule.keys.iter().all(|key| key.result == "true"));
+}
+
+#[test]
+fn any_text_is_read_without_a_panic() {
+    for text in [
+        "\u{feff}version: 1",
+        "? [a]\n: b",
+        "*a",
+        "&a [*a]",
+        "!!binary x",
+        "%YAML 1.2\n---\n- 1",
+        "\0",
+        "{a: b, a: c}",
+        "- - - -",
+    ] {
+        let _problems = check("p", text, KNOWN);
+        let _node = Node::parse("p", text);
+    }
+}
