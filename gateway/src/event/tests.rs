@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{EventLog, Options, Reader, Record, RecordType, Text};
+use super::{EventLog, Options, Reader, Record, RecordType};
 
 fn options() -> Options {
     Options {

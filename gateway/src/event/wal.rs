@@ -198,3 +198,29 @@ fn new_file(directory: &Path, file: FileId) -> io::Result<Arc<File>> {
     File::open(directory)?.sync_all()?;
     Ok(Arc::new(created))
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::{BUFFER_BYTES_MAX, FileId, Wal};
+    use crate::event::stats::Counters;
+
+    #[test]
+    fn a_disk_that_does_not_keep_up_costs_counted_events_and_bounded_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = FileId { worker: 0, index: 0 };
+        let wal = Wal::create(directory.path(), file, 1 << 20).unwrap();
+        let counters = Counters::default();
+        let megabyte = |out: &mut Vec<u8>| out.resize(out.len() + (1 << 20), b'x');
+        for _ in 0..40 {
+            wal.append("acme", &counters, megabyte);
+        }
+        let kept = (BUFFER_BYTES_MAX >> 20) as u64;
+        assert_eq!((counters.snapshot().appended, counters.snapshot().dropped), (kept, 40 - kept));
+        wal.drain(&counters).unwrap();
+        wal.append("acme", &counters, megabyte);
+        assert_eq!(counters.snapshot().appended, kept + 1);
+        assert_eq!(wal.written().file.index, 1, "a full file makes room for the next");
+    }
+}
