@@ -1,1 +1,5 @@
 //! The command line.
+
+pub mod events;
+
+mod events_line;

@@ -3,9 +3,9 @@
 
 /// Length and checksum.
 const HEADER_BYTES: usize = 8;
-/// Longest payload believed. A line is bounded by its fields' bounds; this is above the sum of
-/// them even with every character escaped, and keeps a damaged length from swallowing the rest.
-pub(super) const PAYLOAD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest payload believed. The bounds of all fields sum up to less even with every character
+/// escaped (1.9 MB); this keeps a damaged length from swallowing the rest.
+pub(super) const PAYLOAD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How every line begins; together with the checksum it tells a frame from chance.
 const LINE_START: &[u8] = b"{\"id\":\"";
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 pub(super) const URL_BYTES_MAX: usize = 8 * 1024;
 /// Bytes kept of any other text: a name, a label, a header.
 pub(super) const TEXT_BYTES_MAX: usize = 1024;
+/// Bytes kept of a text inside a list, of which a line can have many.
+pub(super) const ENTRY_BYTES_MAX: usize = 256;
 /// Entries kept of a list (groups, tags, alerts, DLP hits).
 pub(super) const LIST_MAX: usize = 128;
 /// Stands where text was cut.
@@ -21,12 +23,18 @@ pub(super) const CUT: &str = "…";
 pub(super) struct Line<'a> {
     out: &'a mut Vec<u8>,
     empty: bool,
+    /// Bytes kept of a text: fewer inside a list.
+    text_bytes_max: usize,
 }
 
 impl<'a> Line<'a> {
     pub(super) fn begin(out: &'a mut Vec<u8>) -> Self {
+        Self::nested(out, TEXT_BYTES_MAX)
+    }
+
+    fn nested(out: &'a mut Vec<u8>, text_bytes_max: usize) -> Self {
         out.push(b'{');
-        Self { out, empty: true }
+        Self { out, empty: true, text_bytes_max }
     }
 
     pub(super) fn end(self) {
@@ -43,9 +51,9 @@ impl<'a> Line<'a> {
         self.out.extend_from_slice(b"\":");
     }
 
-    /// A text of up to [`TEXT_BYTES_MAX`].
+    /// A text of up to [`TEXT_BYTES_MAX`], or [`ENTRY_BYTES_MAX`] inside a list.
     pub(super) fn text(&mut self, name: &'static str, value: Option<&str>) {
-        self.bounded(name, value, TEXT_BYTES_MAX);
+        self.bounded(name, value, self.text_bytes_max);
     }
 
     pub(super) fn bounded(&mut self, name: &'static str, value: Option<&str>, bytes_max: usize) {
@@ -83,7 +91,7 @@ impl<'a> Line<'a> {
     pub(super) fn number(&mut self, name: &'static str, value: Option<u64>) {
         if let Some(value) = value {
             self.key(name);
-            print(self.out, format_args!("{value}"));
+            decimal(self.out, value);
         }
     }
 
@@ -97,18 +105,16 @@ impl<'a> Line<'a> {
     /// Milliseconds with three decimals.
     pub(super) fn milliseconds(&mut self, name: &'static str, value: Option<Duration>) {
         if let Some(value) = value {
-            let micros = value.as_micros();
             self.key(name);
-            print(self.out, format_args!("{}.{:03}", micros / 1000, micros % 1000));
+            thousandths(self.out, value.as_micros());
         }
     }
 
     /// Microseconds with three decimals.
     pub(super) fn microseconds(&mut self, name: &'static str, value: Option<Duration>) {
         if let Some(value) = value {
-            let nanos = value.as_nanos();
             self.key(name);
-            print(self.out, format_args!("{}.{:03}", nanos / 1000, nanos % 1000));
+            thousandths(self.out, value.as_nanos());
         }
     }
 
@@ -118,7 +124,7 @@ impl<'a> Line<'a> {
         name: &'static str,
         values: impl ExactSizeIterator<Item = &'t str>,
     ) {
-        self.list(name, LIST_MAX, values, |out, value| string(out, value, TEXT_BYTES_MAX));
+        self.list(name, LIST_MAX, values, |out, value| string(out, value, ENTRY_BYTES_MAX));
     }
 
     /// A list of objects; absent when empty, cut at `length_max`.
@@ -161,7 +167,7 @@ impl<'a> Line<'a> {
 }
 
 fn object(out: &mut Vec<u8>, write: impl FnOnce(&mut Line<'_>)) {
-    let mut line = Line::begin(out);
+    let mut line = Line::nested(out, ENTRY_BYTES_MAX);
     write(&mut line);
     line.end();
 }
@@ -169,6 +175,31 @@ fn object(out: &mut Vec<u8>, write: impl FnOnce(&mut Line<'_>)) {
 #[expect(clippy::let_underscore_must_use, reason = "writing into memory does not fail")]
 fn print(out: &mut Vec<u8>, value: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(value);
+}
+
+/// Digits of the largest number.
+const DIGITS: usize = 20;
+
+fn decimal(out: &mut Vec<u8>, value: u64) {
+    let mut digits = [b'0'; DIGITS];
+    let mut rest = value;
+    let mut used = 0;
+    for place in digits.iter_mut().rev() {
+        *place = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        used += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(DIGITS - used..).unwrap_or_default());
+}
+
+fn thousandths(out: &mut Vec<u8>, value: u128) {
+    decimal(out, u64::try_from(value / 1000).unwrap_or(u64::MAX));
+    let rest = (value % 1000) as u16;
+    let digit = |value: u16| b'0' + (value % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
 }
 
 /// Writes a JSON string of at most `bytes_max` bytes of `value`, then, where it was longer, the
@@ -189,6 +220,11 @@ fn string(out: &mut Vec<u8>, value: &str, bytes_max: usize) {
 
 /// Copies runs of plain bytes and escapes what lies between them.
 fn escape(out: &mut Vec<u8>, value: &str) {
+    // Without an early exit, so that the compiler looks at many bytes at once.
+    if !value.bytes().fold(false, |special, byte| special | is_special(byte)) {
+        out.extend_from_slice(value.as_bytes());
+        return;
+    }
     let mut rest = value;
     while let Some(at) = rest.bytes().position(is_special) {
         let Some((plain, tail)) = rest.split_at_checked(at) else { break };
@@ -204,7 +240,7 @@ fn escape(out: &mut Vec<u8>, value: &str) {
 
 /// Bytes that may need escaping. All that is not ASCII is looked at as a character.
 fn is_special(byte: u8) -> bool {
-    !(0x20..0x7f).contains(&byte) || byte == b'"' || byte == b'\\'
+    (byte < 0x20) | (byte >= 0x7f) | (byte == b'"') | (byte == b'\\')
 }
 
 fn escape_one(out: &mut Vec<u8>, character: char) {

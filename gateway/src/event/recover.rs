@@ -12,7 +12,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use super::scan::{self, Scanned};
+use super::scan::{self, Chunk, Scanned};
 use super::segments;
 use super::store::Batch;
 use super::wal::{self, FileId};
@@ -150,9 +150,10 @@ impl Replay {
         let end = std::fs::metadata(&path)?.len();
         let mut total = Scanned::default();
         let mut from = self.checkpoint.split(file);
+        let mut buffer = Chunk::default();
         while from < end {
-            let bytes = scan::read(&path, from, end)?;
-            let scanned = chunk(&bytes, from + bytes.len() as u64 == end)?;
+            let bytes = buffer.read(&path, from, end)?;
+            let scanned = chunk(bytes, from + bytes.len() as u64 == end)?;
             from += scanned.bytes as u64;
             total.bytes += scanned.bytes;
             total.damaged += scanned.damaged;

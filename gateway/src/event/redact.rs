@@ -1,8 +1,14 @@
 //! Takes secrets out of a URL: user names and passwords, and the values of telling query keys.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use percent_encoding::percent_decode_str;
+
+/// Finds [`SECRET_PARTS`] in whatever case, in one pass.
+static SECRET_PARTS_FINDER: LazyLock<Option<AhoCorasick>> =
+    LazyLock::new(|| AhoCorasick::builder().ascii_case_insensitive(true).build(SECRET_PARTS).ok());
 
 /// Stands where a value was.
 const REDACTED: &str = "REDACTED";
@@ -103,22 +109,24 @@ impl Redaction {
 
     /// `a=b&c=d` with secret values replaced; borrowed where there is none.
     fn pairs<'p>(&self, pairs: &'p str) -> Cow<'p, str> {
-        if !pairs.split(is_separator).any(|pair| self.is_secret_pair(pair)) {
-            return Cow::Borrowed(pairs);
-        }
-        let mut clean = String::with_capacity(pairs.len());
+        let mut clean = String::new();
+        // Bytes of `pairs` that are in `clean`, and bytes looked at.
+        let (mut copied, mut seen) = (0, 0);
         for pair in pairs.split_inclusive(is_separator) {
             let body = pair.trim_end_matches(is_separator);
-            match body.split_once('=') {
-                Some((key, _)) if self.is_secret_pair(body) => {
-                    clean.push_str(key);
-                    clean.push('=');
-                    clean.push_str(REDACTED);
-                    clean.extend(pair.chars().next_back().filter(|last| is_separator(*last)));
-                }
-                _ => clean.push_str(pair),
+            if let Some((key, _)) = body.split_once('=')
+                && self.is_secret_pair(body)
+            {
+                clean.push_str(pairs.get(copied..seen + key.len() + 1).unwrap_or_default());
+                clean.push_str(REDACTED);
+                copied = seen + body.len();
             }
+            seen += pair.len();
         }
+        if clean.is_empty() {
+            return Cow::Borrowed(pairs);
+        }
+        clean.push_str(pairs.get(copied..).unwrap_or_default());
         Cow::Owned(clean)
     }
 
@@ -128,11 +136,12 @@ impl Redaction {
     }
 
     fn is_secret_key(&self, key: &str) -> bool {
-        let key = percent_decode_str(key).decode_utf8_lossy().to_ascii_lowercase();
+        let decoded = Cow::from(percent_decode_str(key));
+        let key = String::from_utf8_lossy(&decoded);
         let key = key.trim_start_matches(['/', '?', '!', '#']);
-        SECRET_KEYS.contains(&key)
-            || SECRET_PARTS.iter().any(|part| key.contains(part))
-            || self.keys.iter().any(|own| **own == *key)
+        SECRET_KEYS.iter().any(|secret| key.eq_ignore_ascii_case(secret))
+            || has_secret_part(key)
+            || self.keys.iter().any(|own| key.eq_ignore_ascii_case(own))
     }
 
     /// A value that is itself a URL or form with a secret in it, as redirects carry.
@@ -142,11 +151,20 @@ impl Redaction {
         if !value.contains(['=', '%']) {
             return false;
         }
-        let inner = percent_decode_str(value).decode_utf8_lossy();
+        let inner = Cow::from(percent_decode_str(value));
+        let inner = String::from_utf8_lossy(&inner);
         inner
             .split(|mark| is_separator(mark) || mark == '?' || mark == '#')
             .filter_map(|pair| pair.split_once('='))
             .any(|(key, value)| !value.is_empty() && self.is_secret_key(key))
+    }
+}
+
+fn has_secret_part(key: &str) -> bool {
+    match &*SECRET_PARTS_FINDER {
+        Some(finder) => finder.is_match(key),
+        // The list is fixed and builds; if it ever did not, hiding too much is the safe side.
+        None => true,
     }
 }
 

@@ -21,12 +21,22 @@ pub(super) struct Scanned {
     pub(super) torn: bool,
 }
 
-/// Reads up to a chunk of the file from `from`, no further than `to`.
-pub(super) fn read(path: &Path, from: u64, to: u64) -> io::Result<Vec<u8>> {
-    let wanted = usize::try_from(to.saturating_sub(from)).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
-    let mut chunk = vec![0; wanted];
-    File::open(path)?.read_exact_at(&mut chunk, from)?;
-    Ok(chunk)
+/// A buffer that one stretch of a log after the other is read into.
+#[derive(Default)]
+pub(super) struct Chunk(Vec<u8>);
+
+impl Chunk {
+    /// Reads up to a chunk of the file from `from`, no further than `to`.
+    pub(super) fn read(&mut self, path: &Path, from: u64, to: u64) -> io::Result<&[u8]> {
+        let wanted = usize::try_from(to.saturating_sub(from)).unwrap_or(CHUNK_BYTES);
+        let wanted = wanted.min(CHUNK_BYTES);
+        if self.0.len() < wanted {
+            self.0.resize(wanted, 0);
+        }
+        let chunk = self.0.get_mut(..wanted).unwrap_or_default();
+        File::open(path)?.read_exact_at(chunk, from)?;
+        Ok(chunk)
+    }
 }
 
 /// Calls `each` with the tenant and line of every frame. `last` says that nothing follows.

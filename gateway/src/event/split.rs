@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::log::Shared;
 use super::recover::{Checkpoint, Replay};
-use super::scan;
+use super::scan::{self, Chunk};
 use super::stats::{Duty, add};
 use super::store::{Batch, Evicted, Store};
 use super::wal::{FileId, Written};
@@ -26,6 +26,7 @@ pub(super) struct Splitter {
     split: Vec<Written>,
     /// Lines taken from the log that the disk has not taken yet.
     parked: HashMap<Box<str>, Batch>,
+    chunk: Chunk,
     checkpointed: Instant,
     /// Something was split since.
     moved: bool,
@@ -33,7 +34,14 @@ pub(super) struct Splitter {
 
 impl Splitter {
     pub(super) fn new(store: Store, split: Vec<Written>) -> Self {
-        Self { store, split, parked: HashMap::new(), checkpointed: Instant::now(), moved: false }
+        Self {
+            store,
+            split,
+            parked: HashMap::new(),
+            chunk: Chunk::default(),
+            checkpointed: Instant::now(),
+            moved: false,
+        }
     }
 
     /// The thread.
@@ -70,12 +78,17 @@ impl Splitter {
     fn round(&mut self, shared: &Shared) -> io::Result<()> {
         self.settle(shared)?;
         for worker in 0..self.split.len() {
-            while let Some(chunk) = self.next_chunk(shared, worker)? {
+            while let Some((from, end)) = self.next_stretch(shared, worker)? {
                 let parked = &mut self.parked;
-                let scanned = scan::scan(&chunk.bytes, chunk.last, |tenant, line| {
-                    batch(parked, tenant).push(line);
-                    add(&shared.counters.split, 1);
+                let mut lines = 0;
+                let path = from.file.path(&shared.wal_directory);
+                let chunk = self.chunk.read(&path, from.bytes, end)?;
+                let last = from.bytes + chunk.len() as u64 == end;
+                let scanned = scan::scan(chunk, last, |tenant, line| {
+                    push(parked, tenant, line);
+                    lines += 1;
                 });
+                add(&shared.counters.split, lines);
                 add(&shared.counters.damaged, scanned.damaged + u64::from(scanned.torn));
                 if let Some(split) = self.split.get_mut(worker) {
                     split.bytes += scanned.bytes as u64;
@@ -87,29 +100,31 @@ impl Splitter {
         Ok(())
     }
 
-    /// The next unsplit stretch of a worker's log, going on to its next file at the end of one.
-    fn next_chunk(&mut self, shared: &Shared, worker: usize) -> io::Result<Option<Chunk>> {
+    /// Where a worker's log goes on, and where that file ends for now. Goes on to the next file at
+    /// the end of one.
+    fn next_stretch(
+        &mut self,
+        shared: &Shared,
+        worker: usize,
+    ) -> io::Result<Option<(Written, u64)>> {
         let Some((split, wal)) = self.split.get_mut(worker).zip(shared.wals.get(worker)) else {
             return Ok(None);
         };
         let written = wal.written();
         loop {
-            let path = split.file.path(&shared.wal_directory);
             let end = if split.file == written.file {
                 written.bytes
             } else {
-                std::fs::metadata(&path)?.len()
+                std::fs::metadata(split.file.path(&shared.wal_directory))?.len()
             };
             if split.bytes < end {
-                let bytes = scan::read(&path, split.bytes, end)?;
-                let last = split.bytes + bytes.len() as u64 == end;
-                return Ok(Some(Chunk { bytes, last }));
+                return Ok(Some((*split, end)));
             }
             if split.file == written.file {
                 return Ok(None);
             }
-            *split =
-                Written { file: FileId { index: split.file.index + 1, ..split.file }, bytes: 0 };
+            let next = FileId { index: split.file.index + 1, ..split.file };
+            *split = Written { file: next, bytes: 0 };
         }
     }
 
@@ -213,17 +228,11 @@ pub(super) fn recover(shared: &Shared, store: Store, root: &Path) -> io::Result<
     Ok(splitter.store)
 }
 
-struct Chunk {
-    bytes: Vec<u8>,
-    /// Nothing follows it in its file, so far.
-    last: bool,
-}
-
-fn batch<'b>(batches: &'b mut HashMap<Box<str>, Batch>, tenant: &str) -> &'b mut Batch {
-    if !batches.contains_key(tenant) {
-        batches.insert(tenant.into(), Batch::default());
+fn push(batches: &mut HashMap<Box<str>, Batch>, tenant: &str, line: &[u8]) {
+    match batches.get_mut(tenant) {
+        Some(batch) => batch.push(line),
+        None => batches.entry(tenant.into()).or_default().push(line),
     }
-    batches.entry(tenant.into()).or_default()
 }
 
 pub(super) fn is_full(error: &io::Error) -> bool {

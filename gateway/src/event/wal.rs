@@ -138,8 +138,10 @@ impl Wal {
         file.write_all_at(pending, written.bytes)?;
         add(&counters.written_bytes, pending.len() as u64);
         let bytes = written.bytes + pending.len() as u64;
+        if pending.len() < pending.capacity() / 16 {
+            pending.shrink_to(BUFFER_BYTES_IDLE);
+        }
         pending.clear();
-        pending.shrink_to(BUFFER_BYTES_IDLE);
         if !unsynced.iter().any(|known| Arc::ptr_eq(known, file)) {
             unsynced.push(Arc::clone(file));
         }
