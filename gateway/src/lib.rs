@@ -3,13 +3,36 @@
 //! The folders below are the pipeline in order. Data moves down the list, imports point up it;
 //! only `serve` sees all.
 
-pub mod cli;
-pub mod config;
-pub mod event;
-pub mod flow;
 pub mod ident;
+
+pub mod telemetry;
+
 pub mod limit;
-pub mod origin;
-pub mod snapshot;
-pub mod tls;
+
+pub mod socket;
+
 pub mod tunnel;
+
+pub mod stream;
+
+pub mod flow;
+
+pub mod tls;
+
+pub mod exchange;
+
+pub mod verdict;
+
+pub mod origin;
+
+pub mod event;
+
+pub mod snapshot;
+
+pub mod config;
+
+pub mod admin;
+
+pub mod serve;
+
+pub mod cli;

@@ -1,3 +1,4 @@
-//! Budgets: what one peer, tunnel or tenant may hold at once.
+//! Budgets and bounds.
 
+pub mod hold;
 pub mod window;

@@ -1,3 +1,9 @@
-//! Tunnels: from an accepted connection to a session with inner streams.
+//! Tunnels: accept, handshake, SNI → tenant, credential → session.
 
+pub mod accept;
+mod device;
+pub mod http1;
 pub mod mux;
+mod session;
+
+pub use session::{Session, SessionTable};

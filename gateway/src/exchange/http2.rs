@@ -1,0 +1,354 @@
+//! The client's side over HTTP/2: one stream is one exchange.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use gateway_proto::fields::Fields;
+use gateway_proto::target::Authority;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::body::{Frame, Length, Sink, Source};
+use super::canonical::{Request, Response, Scheme, Version};
+
+/// Header lists above this are refused while they are decoded (HPACK bombs, CASES H2-06).
+pub const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
+/// Requests at once on one inner connection: what browsers expect of a server.
+pub const STREAMS_MAX: u32 = 128;
+/// Receive windows of inner connections: 1 MiB a stream keeps an upload at 80 Mbit/s × 100 ms,
+/// 4 MiB bounds what one connection can make us hold.
+pub const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Response data buffered per stream before the origin is no longer read.
+pub const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// Why a stream is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Http2Error {
+    #[error("`:authority` is missing or is not one host")]
+    Authority,
+    #[error("`:authority` and `host` differ")]
+    HostDiffers,
+}
+
+impl Http2Error {
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Authority => "bad_authority",
+            Self::HostDiffers => "host_differs",
+        }
+    }
+}
+
+/// The response half and the request body of one HTTP/2 stream.
+pub struct Http2 {
+    receive: RecvStream,
+    received_all: bool,
+    respond: SendResponse<Bytes>,
+    outgoing: Outgoing,
+}
+
+/// Server settings for inner connections.
+#[must_use]
+pub fn builder() -> h2::server::Builder {
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEADER_LIST_BYTES_MAX)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES_MAX);
+    builder
+}
+
+/// Turns an accepted stream into the canonical request and its two halves.
+///
+/// # Errors
+/// Where the authority is missing, malformed or contradicted by `host`; the stream has then been
+/// answered with 400.
+pub fn canonical(
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    scheme: Scheme,
+    port: u16,
+) -> Result<(Request, Http2), Http2Error> {
+    let (parts, receive) = request.into_parts();
+    let received_all = receive.is_end_stream();
+    let authority = match authority_of(&parts) {
+        Ok(authority) => authority,
+        Err(error) => {
+            let refusal = http::Response::builder().status(400).body(());
+            if let Ok(refusal) = refusal {
+                drop(respond.send_response(refusal, true));
+            }
+            return Err(error);
+        }
+    };
+    let mut fields = fields_of(&parts.headers);
+    fields.remove("host");
+    join_cookies(&mut fields);
+    let target = parts.uri.path_and_query().map_or_else(
+        || Bytes::from_static(b"/"),
+        |target| Bytes::copy_from_slice(target.as_str().as_bytes()),
+    );
+    let body = if received_all {
+        Length::None
+    } else {
+        fields.text("content-length").and_then(|it| it.parse().ok()).map_or(
+            Length::Framed,
+            Length::Exact,
+        )
+    };
+    let expects_continue =
+        fields.text("expect").is_some_and(|it| it.eq_ignore_ascii_case("100-continue"));
+    let request = Request {
+        version: Version::Http2,
+        method: Bytes::copy_from_slice(parts.method.as_str().as_bytes()),
+        scheme,
+        port: authority.port_or(port),
+        host: authority.host,
+        target,
+        fields,
+        body,
+        upgrade: None,
+        expects_continue,
+    };
+    Ok((request, Http2 { receive, received_all, respond, outgoing: Outgoing::new() }))
+}
+
+fn authority_of(parts: &http::request::Parts) -> Result<Authority, Http2Error> {
+    let host = parts.headers.get(http::header::HOST).map(HeaderValue::as_bytes);
+    let authority = parts.uri.authority().map(|it| it.as_str().as_bytes());
+    let named = authority.or(host).ok_or(Http2Error::Authority)?;
+    let parsed = Authority::parse(named).map_err(|_| Http2Error::Authority)?;
+    if let (Some(_), Some(host)) = (authority, host) {
+        let host = Authority::parse(host).map_err(|_| Http2Error::Authority)?;
+        if host != parsed {
+            return Err(Http2Error::HostDiffers);
+        }
+    }
+    Ok(parsed)
+}
+
+/// Joins cookie crumbs into one field (RFC 9113 section 8.2.3), so that no later stage needs to
+/// know of them.
+fn join_cookies(fields: &mut Fields) {
+    if fields.all("cookie").nth(1).is_none() {
+        return;
+    }
+    let mut joined = BytesMut::new();
+    for crumb in fields.all("cookie") {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
+        joined.extend_from_slice(crumb);
+    }
+    fields.set("cookie", joined.freeze());
+}
+
+/// Copies a header map into ordered fields, with one allocation for all names and values.
+pub(crate) fn fields_of(headers: &HeaderMap) -> Fields {
+    let size = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let mut buffer = BytesMut::with_capacity(size);
+    for (name, value) in headers {
+        buffer.extend_from_slice(name.as_str().as_bytes());
+        buffer.extend_from_slice(value.as_bytes());
+    }
+    let mut rest = buffer.freeze();
+    let mut fields = Fields::new();
+    for (name, value) in headers {
+        let name = rest.split_to(name.as_str().len().min(rest.len()));
+        let value = rest.split_to(value.len().min(rest.len()));
+        fields.push(name, value);
+    }
+    fields
+}
+
+/// Builds a header map for HTTP/2 from fields; connection-level names never get this far, names
+/// or values that HTTP/2 cannot carry are left out.
+pub(crate) fn header_map(fields: &Fields) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    for field in fields.iter() {
+        let name = HeaderName::from_bytes(&field.name);
+        let value = HeaderValue::from_maybe_shared(field.value.clone());
+        if let (Ok(name), Ok(value)) = (name, value) {
+            headers.append(name, value);
+        }
+    }
+    headers
+}
+
+impl Http2 {
+    /// Begins the response.
+    ///
+    /// # Errors
+    /// Where the client has reset the stream.
+    pub fn start(&mut self, response: &Response, is_head: bool) -> io::Result<()> {
+        let mut head = http::Response::new(());
+        *head.status_mut() = http::StatusCode::from_u16(response.status)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        *head.headers_mut() = header_map(&response.fields);
+        let ends = is_head
+            || matches!(response.status, 204 | 304)
+            || matches!(response.body, Length::None | Length::Exact(0));
+        let stream = self.respond.send_response(head, ends).map_err(io_error)?;
+        self.outgoing.begin((!ends).then_some(stream), response.body);
+        Ok(())
+    }
+
+    /// Whether the client has given up on this stream.
+    pub fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match &mut self.outgoing.stream {
+            Some(stream) => stream.poll_reset(context).map(|_| ()),
+            None => self.respond.poll_reset(context).map(|_| ()),
+        }
+    }
+
+    /// Ends the stream with an error instead of a clean end.
+    pub fn reset(&mut self, reason: Reason) {
+        match &mut self.outgoing.stream {
+            Some(stream) => stream.send_reset(reason),
+            None => self.respond.send_reset(reason),
+        }
+    }
+}
+
+impl Source for Http2 {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
+        poll_received(&mut self.receive, &mut self.received_all, context)
+    }
+}
+
+/// The next piece of a received HTTP/2 body; shared with the origin's side.
+pub(crate) fn poll_received(
+    receive: &mut RecvStream,
+    done: &mut bool,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<Option<Frame>>> {
+    if *done {
+        return Poll::Ready(Ok(None));
+    }
+    if let Some(data) = ready!(receive.poll_data(context)) {
+        let data = data.map_err(io_error)?;
+        receive.flow_control().release_capacity(data.len()).map_err(io_error)?;
+        return Poll::Ready(Ok(Some(Frame::Data(data))));
+    }
+    let trailers = ready!(receive.poll_trailers(context)).map_err(io_error)?;
+    *done = true;
+    Poll::Ready(Ok(trailers.map(|trailers| Frame::Trailers(fields_of(&trailers)))))
+}
+
+pub(crate) fn io_error(error: h2::Error) -> io::Error {
+    if error.is_io() {
+        error.into_io().unwrap_or_else(|| io::ErrorKind::ConnectionReset.into())
+    } else {
+        io::Error::new(io::ErrorKind::ConnectionReset, error)
+    }
+}
+
+impl Sink for Http2 {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outgoing.poll_room(context)
+    }
+
+    fn send(&mut self, frame: Frame) -> io::Result<()> {
+        self.outgoing.send(frame)
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.outgoing.end()
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.outgoing.poll_room(context)
+    }
+}
+
+/// The sending half of an HTTP/2 stream; shared with the origin's side.
+pub(crate) struct Outgoing {
+    stream: Option<SendStream<Bytes>>,
+    /// The one piece that waits for window.
+    waiting: Bytes,
+    /// Bytes still announced by `content-length`.
+    left: Option<u64>,
+    ending: bool,
+}
+
+impl Outgoing {
+    pub(crate) fn new() -> Self {
+        Self { stream: None, waiting: Bytes::new(), left: None, ending: false }
+    }
+
+    /// `stream` is `None` where the head already ended the body.
+    pub(crate) fn begin(&mut self, stream: Option<SendStream<Bytes>>, length: Length) {
+        self.stream = stream;
+        self.left = match length {
+            Length::Exact(count) => Some(count),
+            Length::None | Length::Framed | Length::UntilClose => None,
+        };
+    }
+
+    /// Hands the waiting piece to the stream as its window allows; ready when none waits.
+    pub(crate) fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(stream) = &mut self.stream else {
+            self.waiting = Bytes::new();
+            return Poll::Ready(Ok(()));
+        };
+        while !self.waiting.is_empty() {
+            stream.reserve_capacity(self.waiting.len());
+            let capacity = match ready!(stream.poll_capacity(context)) {
+                Some(capacity) => capacity.map_err(io_error)?,
+                None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            };
+            let piece = self.waiting.split_to(capacity.min(self.waiting.len()));
+            let last = self.waiting.is_empty() && self.left == Some(0);
+            stream.send_data(piece, last).map_err(io_error)?;
+            if last {
+                self.stream = None;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if self.ending {
+            stream.send_data(Bytes::new(), true).map_err(io_error)?;
+            self.stream = None;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(crate) fn send(&mut self, frame: Frame) -> io::Result<()> {
+        match frame {
+            Frame::Data(data) => {
+                if let Some(left) = &mut self.left {
+                    *left = left
+                        .checked_sub(data.len() as u64)
+                        .ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+                }
+                self.waiting = data;
+            }
+            Frame::Trailers(fields) => {
+                if let Some(mut stream) = self.stream.take() {
+                    stream.send_trailers(header_map(&fields)).map_err(io_error)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the stream with an error, if it has not ended.
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        if let Some(stream) = &mut self.stream {
+            stream.send_reset(reason);
+        }
+    }
+
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        if self.left.is_some_and(|left| left > 0) && self.stream.is_some() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.ending = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,13 @@
+//! Exchanges: each HTTP request, whatever its version, as one canonical request and response.
+
+mod body;
+mod canonical;
+pub(crate) mod framing;
+pub mod http1;
+pub mod http2;
+pub mod muxed;
+mod wire;
+
+pub use body::{Frame, Length, Sink, Source};
+pub use canonical::{Request, Response, Scheme, Version};
+pub use wire::Wire;

@@ -1,0 +1,71 @@
+//! Reads a flow's first bytes: a whole ClientHello however it is split, HTTP, or something else.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use gateway_proto::client_hello::{ClientHello, ClientHelloReader, Progress};
+use gateway_proto::sniff::{self, Protocol};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::time::{Instant, timeout_at};
+
+/// A client that speaks first has spoken by then; one that waits for its server (SMTP, FTP) is
+/// relayed without a look.
+const FIRST_BYTE_TIME_MAX: Duration = Duration::from_secs(5);
+/// A hello that has begun must be whole by then.
+const HELLO_TIME_MAX: Duration = Duration::from_secs(10);
+/// A post-quantum hello is under 2 KiB; 16 KiB lets odd ones be read at once.
+const READ_BYTES: usize = 4 * 1024;
+
+/// What a flow begins with. `raw` is everything that was read, to be read again.
+pub enum Peeked {
+    Tls { hello: Box<ClientHello>, raw: Bytes },
+    Http { raw: Bytes },
+    /// Neither; `protocol` is a stable label.
+    Other { raw: Bytes, protocol: &'static str },
+    /// The client ended, or stopped inside its first message.
+    Broken { label: &'static str },
+}
+
+/// Reads until it is clear what the flow is.
+pub async fn peek<Io: AsyncRead + Unpin>(io: &mut Io, prefix: Bytes) -> Peeked {
+    let mut buffer = BytesMut::from(&*prefix);
+    let mut reader = ClientHelloReader::new();
+    let mut deadline = Instant::now() + FIRST_BYTE_TIME_MAX;
+    let mut fed = 0;
+    loop {
+        if !buffer.is_empty() {
+            let fresh = buffer.get(fed..).unwrap_or_default();
+            match sniff::sniff(&buffer) {
+                Protocol::Tls => match reader.push(fresh) {
+                    Progress::Done(hello) => {
+                        return Peeked::Tls { hello: Box::new(hello), raw: buffer.freeze() };
+                    }
+                    Progress::NotTls(_) => {
+                        return Peeked::Other { raw: buffer.freeze(), protocol: "not_tls" };
+                    }
+                    Progress::NeedMore => {}
+                },
+                Protocol::NeedMore => {}
+                Protocol::Http1 | Protocol::Http2Preface => {
+                    return Peeked::Http { raw: buffer.freeze() };
+                }
+                Protocol::Ssh => return Peeked::Other { raw: buffer.freeze(), protocol: "ssh" },
+                Protocol::Other => {
+                    return Peeked::Other { raw: buffer.freeze(), protocol: "unknown_protocol" };
+                }
+            }
+            fed = buffer.len();
+        }
+        buffer.reserve(READ_BYTES);
+        match timeout_at(deadline, io.read_buf(&mut buffer)).await {
+            Err(_) if buffer.is_empty() => {
+                return Peeked::Other { raw: Bytes::new(), protocol: "server_first" };
+            }
+            Err(_) => return Peeked::Broken { label: "slow_first_bytes" },
+            Ok(Err(_)) => return Peeked::Broken { label: "client_reset" },
+            Ok(Ok(0)) => return Peeked::Broken { label: "ended_early" },
+            Ok(Ok(_)) if fed == 0 => deadline = Instant::now() + HELLO_TIME_MAX,
+            Ok(Ok(_)) => {}
+        }
+    }
+}

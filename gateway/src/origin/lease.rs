@@ -1,0 +1,167 @@
+//! A connection to an origin while one exchange uses it, whichever HTTP version it speaks.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use super::{http1, http2};
+use crate::exchange::{Frame, Request, Response, Sink, Source, Version};
+
+/// The transport to an origin.
+pub enum OriginIo {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+macro_rules! each {
+    ($self:expr, $io:ident => $call:expr) => {
+        match $self {
+            OriginIo::Plain($io) => $call,
+            OriginIo::Tls($io) => $call,
+        }
+    };
+}
+
+impl AsyncRead for OriginIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for OriginIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_write(context, data))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_write_vectored(context, pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        each!(self, io => io.is_write_vectored())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self.get_mut(), io => Pin::new(io).poll_shutdown(context))
+    }
+}
+
+/// One exchange's hold on a connection.
+pub enum Lease {
+    Http1(Box<http1::Http1<OriginIo>>),
+    /// A stream of its own on a shared connection; `None` until the head is sent.
+    Http2 { connection: SendRequest<Bytes>, stream: Option<http2::Http2> },
+}
+
+impl Lease {
+    #[must_use]
+    pub fn version(&self) -> Version {
+        match self {
+            Self::Http1(_) => Version::Http11,
+            Self::Http2 { .. } => Version::Http2,
+        }
+    }
+
+    /// Sends the request's head.
+    ///
+    /// # Errors
+    /// Where the connection takes no further request.
+    pub async fn start(&mut self, request: &Request) -> io::Result<()> {
+        match self {
+            Self::Http1(connection) => connection.start(request)?,
+            Self::Http2 { connection, stream } => {
+                std::future::poll_fn(|context| connection.poll_ready(context))
+                    .await
+                    .map_err(crate::exchange::http2::io_error)?;
+                *stream = Some(http2::Http2::start(connection, request)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next response head, interim ones included.
+    pub fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Response>> {
+        match self {
+            Self::Http1(connection) => connection.poll_response(context),
+            Self::Http2 { stream: Some(stream), .. } => stream.poll_response(context),
+            Self::Http2 { stream: None, .. } => not_started(),
+        }
+    }
+
+    /// Tells the origin that nobody waits any more.
+    pub fn cancel(&mut self) {
+        if let Self::Http2 { stream: Some(stream), .. } = self {
+            stream.cancel();
+        }
+    }
+}
+
+fn not_started<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
+impl Source for Lease {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
+        match self {
+            Self::Http1(connection) => connection.poll_frame(context),
+            Self::Http2 { stream: Some(stream), .. } => stream.poll_frame(context),
+            Self::Http2 { stream: None, .. } => not_started(),
+        }
+    }
+}
+
+impl Sink for Lease {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Http1(connection) => connection.poll_ready(context),
+            Self::Http2 { stream: Some(stream), .. } => stream.poll_ready(context),
+            Self::Http2 { stream: None, .. } => not_started(),
+        }
+    }
+
+    fn send(&mut self, frame: Frame) -> io::Result<()> {
+        match self {
+            Self::Http1(connection) => connection.send(frame),
+            Self::Http2 { stream: Some(stream), .. } => stream.send(frame),
+            Self::Http2 { stream: None, .. } => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Http1(connection) => connection.end(),
+            Self::Http2 { stream: Some(stream), .. } => stream.end(),
+            Self::Http2 { stream: None, .. } => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Http1(connection) => connection.poll_flush(context),
+            Self::Http2 { stream: Some(stream), .. } => stream.poll_flush(context),
+            Self::Http2 { stream: None, .. } => not_started(),
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The gateway's own answers: block, coach, redirect, refusals and failures.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use gateway_proto::fields::Fields;
+use policy::fact::Key;
+use policy::verdict::{BlockReason, Coached, RuleIndex, SendPermit};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::client::Client;
+use super::flow::{Flow, FlowEnd};
+use super::reach::Unreachable;
+use super::transaction::Transaction;
+use crate::event::Text;
+use crate::exchange::{Length, Request, Response};
+use crate::ident::Blame;
+use crate::snapshot::Tenant;
+use crate::tls::FaultAction;
+use crate::verdict::coach::{CoachMemory, Matter, Offer};
+use crate::verdict::notice::{self, Kind, Notice};
+
+/// An answer that needs no verdict on the exchange itself.
+#[derive(Clone, Debug)]
+pub(super) struct Refusal {
+    pub(super) kind: Kind,
+    pub(super) status: u16,
+    pub(super) label: &'static str,
+    pub(super) blame: Blame,
+    pub(super) rule: Option<Arc<str>>,
+    pub(super) message: Option<Arc<str>>,
+    /// The user may go on after a warning.
+    pub(super) may_proceed: bool,
+}
+
+impl Refusal {
+    fn new(kind: Kind, status: u16, label: &'static str, blame: Blame) -> Self {
+        Self { kind, status, label, blame, rule: None, message: None, may_proceed: false }
+    }
+
+    pub(super) fn guard(label: &'static str) -> Self {
+        Self::new(Kind::Blocked, 403, label, Blame::Client)
+    }
+
+    pub(super) fn method() -> Self {
+        Self::new(Kind::Failed, 405, "method_not_allowed", Blame::Client)
+    }
+
+    pub(super) fn misdirected() -> Self {
+        Self::new(Kind::Blocked, 421, "sni_host_mismatch", Blame::Client)
+    }
+
+    pub(super) fn failed(label: &'static str) -> Self {
+        let status = if label.ends_with("timeout") { 504 } else { 502 };
+        Self::new(Kind::Failed, status, label, Blame::Origin)
+    }
+
+    pub(super) fn rule(tenant: &Tenant, rule: Option<RuleIndex>) -> Self {
+        let rule = rule.and_then(|rule| tenant.policy.rule(rule));
+        Self {
+            rule: rule.map(|rule| rule.name.as_str().into()),
+            message: rule.and_then(|rule| rule.message.as_deref()).map(Into::into),
+            ..Self::guard(if rule.is_some() { "rule" } else { "default" })
+        }
+    }
+
+    pub(super) fn unreachable(error: &Unreachable) -> Self {
+        let kind = match error {
+            _ if error.fault().is_some() => Kind::Fault,
+            _ if error.is_refusal() => Kind::Blocked,
+            _ => Kind::Failed,
+        };
+        Self {
+            may_proceed: matches!(error, Unreachable::Fault(_, FaultAction::Warn)),
+            ..Self::new(kind, error.status(), error.label(), error.blame())
+        }
+    }
+
+    /// What a whole flow was refused for, said again for each of its exchanges.
+    pub(super) fn of_flow(tenant: &Tenant, end: &FlowEnd) -> Self {
+        let rule = end.rule.as_ref().map(Text::as_str);
+        let message = rule.and_then(|name| tenant.policy.rule_named(name));
+        Self {
+            rule: rule.map(Into::into),
+            message: message.and_then(|rule| rule.message.as_deref()).map(Into::into),
+            ..Self::guard(end.block_reason.unwrap_or("refused"))
+        }
+    }
+}
+
+/// A head without a body, for requests that were none.
+pub(super) fn bare(status: u16) -> Response {
+    let mut fields = Fields::new();
+    fields.push("cache-control", "no-store");
+    Response { status, reason: Bytes::new(), fields, body: Length::Exact(0) }
+}
+
+/// Answers with a refusal and records it.
+pub(super) async fn refusal<Io>(
+    client: &mut Client<'_, Io>,
+    tenant: &Tenant,
+    request: &Request,
+    transaction: &mut Transaction,
+    refusal: &Refusal,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    match refusal.kind {
+        Kind::Failed => transaction.failed(refusal.label, refusal.blame),
+        Kind::Blocked | Kind::Fault | Kind::Coached => {
+            transaction.block(refusal.label);
+            transaction.record.verdict.rule = refusal.rule.clone().map(Into::into);
+        }
+    }
+    let proceed = refusal.may_proceed.then(|| {
+        let session = &transaction.flow().session;
+        let host = request.host.text();
+        let offer = Offer {
+            matter: CoachMemory::fault_matter(&session.who, &host),
+            rule_name: refusal.label.into(),
+            reference: transaction.reference(),
+        };
+        proceed_url(transaction.flow(), offer)
+    });
+    let host = request.host.text();
+    let notice = Notice {
+        kind: refusal.kind,
+        status: refusal.status,
+        host: &host,
+        app: None,
+        activity: None,
+        rule: refusal.rule.as_deref(),
+        message: refusal.message.as_deref(),
+        label: Some(refusal.label),
+        contact: tenant.config.notice.contact.as_deref(),
+        organization: tenant.config.notice.organization.as_deref(),
+        reference: transaction.reference(),
+        proceed: proceed.as_deref(),
+    };
+    send(client, request, transaction, &notice).await;
+}
+
+/// Answers a blocked exchange.
+pub(super) async fn block<Io>(
+    client: &mut Client<'_, Io>,
+    request: &Request,
+    transaction: &mut Transaction,
+    reason: BlockReason,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    transaction.block(match reason {
+        BlockReason::Rule => "rule",
+        BlockReason::Default => "default",
+        BlockReason::Unobtainable(key) => unobtainable(key),
+    });
+    by_rule(client, request, transaction, Kind::Blocked, None).await;
+}
+
+/// Answers a coached exchange, or lets it go where the user has justified it before.
+pub(super) async fn coach<Io>(
+    flow: &Flow,
+    client: &mut Client<'_, Io>,
+    request: &Request,
+    transaction: &mut Transaction,
+    coached: Coached,
+) -> Option<SendPermit>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let app = transaction.record.app.id.as_ref().map_or_else(
+        || request.host.text(),
+        |app| Arc::from(app.as_str()),
+    );
+    let tenant = transaction.tenant();
+    let rule = tenant.policy.rule(coached.rule)?;
+    let matter = Matter {
+        user: Arc::clone(&flow.session.who.user),
+        device: flow.session.who.device.clone(),
+        app,
+        rule: content_hash(rule),
+    };
+    if let Some(justification) = flow.tenancy.coach.remembered(&matter) {
+        transaction.record.verdict.justification = Some(justification.into());
+        return Some(coached.proceed());
+    }
+    let offer = Offer {
+        matter,
+        rule_name: rule.name.as_str().into(),
+        reference: transaction.reference(),
+    };
+    let proceed = proceed_url(flow, offer);
+    by_rule(client, request, transaction, Kind::Coached, Some(&proceed)).await;
+    None
+}
+
+/// Sends the user elsewhere.
+pub(super) async fn redirect<Io>(
+    client: &mut Client<'_, Io>,
+    request: &Request,
+    transaction: &mut Transaction,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let location = transaction.deciding_rule().and_then(|rule| rule.location.clone());
+    let mut response = bare(302);
+    if let Some(location) = location {
+        response.fields.push("location", location);
+    }
+    transaction.record.http.status = Some(302);
+    if client.answer(request, response, Bytes::new()).await.is_err() {
+        transaction.failed("client_write", Blame::Client);
+    }
+}
+
+async fn by_rule<Io>(
+    client: &mut Client<'_, Io>,
+    request: &Request,
+    transaction: &mut Transaction,
+    kind: Kind,
+    proceed: Option<&str>,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let tenant = transaction.tenant();
+    let rule = transaction.deciding_rule();
+    let rule = rule.as_ref();
+    let host = request.host.text();
+    let app = transaction.record.app.id.clone();
+    let activity = transaction.record.app.activity.clone();
+    let notice = Notice {
+        kind,
+        status: 403,
+        host: &host,
+        app: app.as_ref().map(Text::as_str),
+        activity: activity.as_ref().map(Text::as_str),
+        rule: rule.map(|rule| rule.name.as_str()),
+        message: rule.and_then(|rule| rule.message.as_deref()),
+        label: None,
+        contact: tenant.config.notice.contact.as_deref(),
+        organization: tenant.config.notice.organization.as_deref(),
+        reference: transaction.reference(),
+        proceed,
+    };
+    let (response, body) = notice::answer(request, &notice);
+    write(client, request, transaction, response, body).await;
+}
+
+async fn send<Io>(
+    client: &mut Client<'_, Io>,
+    request: &Request,
+    transaction: &mut Transaction,
+    notice: &Notice<'_>,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let (response, body) = notice::answer(request, notice);
+    write(client, request, transaction, response, body).await;
+}
+
+/// Writes an answer of our own and records its status and size.
+pub(super) async fn write<Io>(
+    client: &mut Client<'_, Io>,
+    request: &Request,
+    transaction: &mut Transaction,
+    response: Response,
+    body: Bytes,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    transaction.record.http.status = Some(response.status);
+    transaction.record.http.response_bytes = Some(body.len() as u64);
+    if client.answer(request, response, body).await.is_err()
+        && transaction.record.end.error.is_none()
+    {
+        transaction.failed("client_write", Blame::Client);
+    }
+}
+
+fn proceed_url(flow: &Flow, offer: Offer) -> String {
+    let token = flow.tenancy.coach.offer(offer);
+    let notice = flow.worker.pop.snapshot.gateway();
+    format!("https://{}/proceed?token={token}", notice.config.notice.as_str())
+}
+
+/// What a rule says, without its place in the file.
+fn content_hash(rule: &policy::Rule) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    rule.name.hash(&mut hasher);
+    rule.message.hash(&mut hasher);
+    for condition in &rule.conditions {
+        condition.key.name().hash(&mut hasher);
+        condition.negated.hash(&mut hasher);
+        for test in &condition.tests {
+            test.written.hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+fn unobtainable(key: Key) -> &'static str {
+    match key {
+        Key::FileName => "unobtainable:file_name",
+        Key::FileSize => "unobtainable:file_size",
+        Key::FileType => "unobtainable:file_type",
+        Key::ContentType => "unobtainable:content_type",
+        Key::Dlp => "unobtainable:dlp",
+        Key::Threat => "unobtainable:threat",
+        Key::DestCountry => "unobtainable:dest_country",
+        Key::SourceCountry => "unobtainable:source_country",
+        _ => "unobtainable",
+    }
+}

@@ -1,0 +1,118 @@
+//! The client's side of one exchange, whichever HTTP version it speaks.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::exchange::http1::Http1;
+use crate::exchange::http2::Http2;
+use crate::exchange::muxed::Muxed;
+use crate::exchange::{Frame, Request, Response, Sink, Source};
+
+/// One exchange's hold on its client.
+pub(super) enum Client<'a, Io> {
+    Http1(&'a mut Http1<Io>),
+    /// An HTTP/2 stream of a decrypted connection.
+    Http2(Http2),
+    /// A plain request on a tunnel's own HTTP/2 connection.
+    Muxed(Muxed),
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Client<'_, Io> {
+    /// Passes an interim response on, where the client's version has them.
+    pub(super) fn interim(&mut self, response: Response) -> io::Result<()> {
+        match self {
+            Self::Http1(client) => client.interim(response),
+            // The library beneath cannot send them (RFC 9113 section 8.1 allows to drop them).
+            Self::Http2(_) => Ok(()),
+            Self::Muxed(client) => {
+                client.interim(&response);
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins the final response.
+    pub(super) fn start(&mut self, request: &Request, response: Response) -> io::Result<()> {
+        match self {
+            Self::Http1(client) => client.start(response),
+            Self::Http2(client) => client.start(&response, request.method() == "HEAD"),
+            Self::Muxed(client) => {
+                client.start(&response);
+                Ok(())
+            }
+        }
+    }
+
+    /// Answers in the gateway's own name: head and whole body.
+    pub(super) async fn answer(
+        &mut self,
+        request: &Request,
+        response: Response,
+        body: Bytes,
+    ) -> io::Result<()> {
+        self.start(request, response)?;
+        if request.method() != "HEAD" && !body.is_empty() {
+            std::future::poll_fn(|context| self.poll_ready(context)).await?;
+            self.send(Frame::Data(body))?;
+        }
+        self.end()?;
+        std::future::poll_fn(|context| self.poll_flush(context)).await
+    }
+
+    /// The response broke off: the client must see a truncation, never a clean end.
+    pub(super) fn abort(&mut self) {
+        match self {
+            Self::Http1(client) => client.abort(),
+            Self::Http2(client) => client.reset(h2::Reason::INTERNAL_ERROR),
+            Self::Muxed(client) => client.abort(),
+        }
+    }
+
+    /// Ready when the client has given this exchange up. HTTP/1.1 clients are noticed on write.
+    pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Http1(_) | Self::Muxed(_) => {
+                let _ = context;
+                Poll::Pending
+            }
+            Self::Http2(client) => client.poll_reset(context),
+        }
+    }
+}
+
+macro_rules! each {
+    ($self:expr, $client:ident => $call:expr) => {
+        match $self {
+            Client::Http1($client) => $call,
+            Client::Http2($client) => $call,
+            Client::Muxed($client) => $call,
+        }
+    };
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Source for Client<'_, Io> {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
+        each!(self, client => client.poll_frame(context))
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Sink for Client<'_, Io> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, client => client.poll_ready(context))
+    }
+
+    fn send(&mut self, frame: Frame) -> io::Result<()> {
+        each!(self, client => client.send(frame))
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        each!(self, client => client.end())
+    }
+
+    fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        each!(self, client => client.poll_flush(context))
+    }
+}

@@ -1,0 +1,69 @@
+//! Ends the gateway in order: first no more readiness, then no more work, then the rest is cut.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+use super::pop::Pop;
+
+/// After the deadline, tasks get this long to write their closing records.
+const CUT_TIME: Duration = Duration::from_secs(2);
+
+/// Returns when the process shall end: a signal, or a drain asked for by the admin endpoint.
+pub(super) async fn until_stopped(pop: &Arc<Pop>) {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    ) else {
+        tracing::error!("signals cannot be waited for");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return,
+            _ = interrupt.recv() => return,
+            _ = hangup.recv() => {
+                let snapshot = pop.snapshot.clone();
+                // Reads files, so not on a worker.
+                drop(tokio::task::spawn_blocking(move || snapshot.reload()).await);
+            }
+            () = pop.draining.cancelled() => return,
+        }
+    }
+}
+
+/// Lets what is under way end, up to the deadline; a second signal ends it at once.
+pub(super) async fn drain(pop: &Arc<Pop>) {
+    let deadline = Duration::from_secs(pop.snapshot.gateway().config.limits.drain_s);
+    tracing::info!(seconds = deadline.as_secs(), "draining");
+    pop.metrics.draining.set(1);
+    pop.draining.cancel();
+    pop.tasks.close();
+    let idle = async {
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                    () = pop.tasks.wait() => {}
+                }
+            }
+            _ => pop.tasks.wait().await,
+        }
+    };
+    if timeout(deadline, idle).await.is_err() {
+        let cut: usize = pop
+            .tenancies()
+            .iter()
+            .flat_map(|tenancy| tenancy.sessions.all())
+            .map(|session| session.streams() as usize)
+            .sum();
+        pop.metrics.drain_cut_total.inc_by(cut as u64);
+        tracing::warn!(cut, "drain deadline passed");
+    }
+    pop.stopping.cancel();
+    drop(timeout(CUT_TIME, pop.tasks.wait()).await);
+}

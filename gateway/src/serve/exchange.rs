@@ -1,0 +1,545 @@
+//! One exchange: facts, verdict, body held where a rule needs it, forwarded or answered, recorded.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gateway_proto::target::canonical_path;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use policy::fact::{Gate, KeySet};
+use policy::verdict::{DialPermit, Outcome, SendPermit};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::answer::{self, Refusal};
+use super::client::Client;
+use super::flow::Flow;
+use super::forward::{self, Failure, Forwarded};
+use super::hold::{self, Hold, Replay};
+use super::pulse::Pulse;
+use super::reach::{self, Opened, Target};
+use super::transaction::Transaction;
+use super::upgrade;
+use crate::config::FrontingAction;
+use crate::event::Text;
+use crate::exchange::http1::{Http1, Http1Error};
+use crate::exchange::muxed::Muxed;
+use crate::exchange::{Request, Response, Scheme, http2};
+use crate::snapshot::Tenant;
+use crate::stream::Io;
+use crate::verdict::{BodyFacts, Held, Ruled, Ruling, Subject, connect, on_exchange};
+
+/// How a connection's exchanges may go on.
+pub(super) enum Way {
+    /// The connect gate let this flow through to its destination.
+    Through(DialPermit),
+    /// Nothing is dialled; each exchange gets this answer.
+    Refused(Refusal),
+    /// Each request names its own destination, and the connect gate is asked for each.
+    Asked,
+    /// The flow goes to the gateway's own notice pages.
+    Notice,
+}
+
+/// What follows an exchange on its connection.
+pub(super) enum Next {
+    Continue,
+    Close,
+    Upgrade(Box<upgrade::Upgrade>),
+}
+
+/// Serves exchanges on an HTTP/1.1 connection until it ends.
+pub(super) async fn serve_http1<Io>(
+    flow: &Arc<Flow>,
+    way: &Way,
+    mut client: Http1<Io>,
+    idle: Duration,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut pulse = Pulse::default();
+    let draining = flow.worker.pop.draining.clone();
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = client.next(idle) => next,
+            () = draining.cancelled() => Ok(None),
+        };
+        let request = match next {
+            Ok(Some(request)) => request,
+            Ok(None) => break,
+            Err(error) => return malformed(flow, &mut client, &error).await,
+        };
+        if draining.is_cancelled() {
+            client.close_after();
+        }
+        match run(flow, way, &mut Client::Http1(&mut client), request, &mut pulse).await {
+            Next::Continue if client.is_persistent() => {}
+            Next::Continue | Next::Close => break,
+            Next::Upgrade(upgrade) => return upgrade.splice(client).await,
+        }
+    }
+    // The client may already be gone; there is nobody to tell.
+    drop(client.shutdown().await);
+}
+
+/// Serves one HTTP/2 stream of a decrypted connection.
+pub(super) async fn serve_http2(
+    flow: &Arc<Flow>,
+    way: &Way,
+    request: http::Request<RecvStream>,
+    respond: SendResponse<bytes::Bytes>,
+) {
+    // What is no request has been answered there.
+    let Ok((request, client)) = http2::canonical(request, respond, Scheme::Https, flow.port) else {
+        return;
+    };
+    let mut client = Client::<Io>::Http2(client);
+    run(flow, way, &mut client, request, &mut Pulse::default()).await;
+}
+
+/// Serves one plain request that came on a tunnel's own HTTP/2 connection.
+pub(super) async fn serve_muxed(flow: &Arc<Flow>, request: Request, client: Muxed) {
+    let mut client = Client::<Io>::Muxed(client);
+    run(flow, &Way::Asked, &mut client, request, &mut Pulse::default()).await;
+}
+
+/// Answers and records what was no well-formed request.
+async fn malformed<Io>(flow: &Arc<Flow>, client: &mut Http1<Io>, error: &Http1Error)
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(tenant) = flow.tenant() else { return };
+    let mut transaction = Transaction::unreadable(flow, &tenant);
+    transaction.failed(error.label(), error.blame());
+    let Some(status) = error.status() else { return };
+    transaction.block(error.label());
+    transaction.record.http.status = Some(status);
+    client.close_after();
+    let sent = client.start(answer::bare(status)).is_ok();
+    if sent {
+        drop(client.shutdown().await);
+    }
+}
+
+/// Runs one exchange to its end.
+async fn run<Io>(
+    flow: &Arc<Flow>,
+    way: &Way,
+    client: &mut Client<'_, Io>,
+    mut request: Request,
+    pulse: &mut Pulse,
+) -> Next
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let Some(tenant) = flow.tenant() else { return Next::Close };
+    let mut transaction = Transaction::begin(flow, &tenant, &request);
+    let url: Arc<str> =
+        format!("{}://{}{}", request.scheme.as_str(), request.authority(), request.target()).into();
+    transaction.record.http.url = Some(Arc::clone(&url).into());
+    if let Way::Notice = way {
+        return super::notice::serve(flow, client, &request, &mut transaction).await;
+    }
+    if let Some(refusal) = misplaced(flow, &tenant, way, &request) {
+        return refuse(client, &tenant, &request, &mut transaction, &refusal).await;
+    }
+    let mut exchange = Exchange { flow, tenant: &tenant, url: &url, replay: Replay::default() };
+    let cleared = exchange.clear(way, client, &request, &mut transaction).await;
+    let (permit, dial) = match cleared {
+        Cleared::Go { send, dial } => (send, dial),
+        Cleared::Answered => return next_after_answer(client, &request),
+        Cleared::Gone => return Next::Close,
+    };
+    super::rewrite::request(&tenant, &mut request, &transaction.set_headers);
+    let dial = match (&dial, way) {
+        (Some(permit), _) | (None, Way::Through(permit)) => permit,
+        (None, _) => return Next::Close,
+    };
+    exchange.forward(client, &request, &mut transaction, pulse, dial, permit).await
+}
+
+/// What makes an exchange not belong on this connection, before policy is asked.
+fn misplaced(flow: &Flow, tenant: &Tenant, way: &Way, request: &Request) -> Option<Refusal> {
+    if let Way::Refused(refusal) = way {
+        return Some(refusal.clone());
+    }
+    match request.method() {
+        // TRACE reflects cookies; CONNECT inside a decrypted stream would be an open relay.
+        "TRACE" | "CONNECT" => return Some(Refusal::method()),
+        _ => {}
+    }
+    // Each intercepted connection has a certificate for one name (RFC 9110 section 7.4).
+    let fronted = matches!(way, Way::Through(_))
+        && request.scheme == Scheme::Https
+        && *request.host.text() != *flow.host;
+    let blocked = tenant.config.decryption.sni_host_mismatch == FrontingAction::Block;
+    (fronted && blocked).then(Refusal::misdirected)
+}
+
+async fn refuse<Io>(
+    client: &mut Client<'_, Io>,
+    tenant: &Tenant,
+    request: &Request,
+    transaction: &mut Transaction,
+    refusal: &Refusal,
+) -> Next
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    answer::refusal(client, tenant, request, transaction, refusal).await;
+    next_after_answer(client, request)
+}
+
+/// After an answer of our own the rest of the body is read and dropped, unless the client still
+/// waits to be asked for it: then nobody can tell what comes next on the connection.
+fn next_after_answer<Io>(client: &mut Client<'_, Io>, request: &Request) -> Next
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    match client {
+        Client::Http1(_) if request.expects_continue => Next::Close,
+        _ => Next::Continue,
+    }
+}
+
+/// What came of the gates before sending.
+enum Cleared {
+    Go { send: SendPermit, dial: Option<DialPermit> },
+    Answered,
+    Gone,
+}
+
+/// What the gates of one exchange share.
+struct Exchange<'a> {
+    flow: &'a Arc<Flow>,
+    tenant: &'a Arc<Tenant>,
+    url: &'a str,
+    replay: Replay,
+}
+
+impl Exchange<'_> {
+    /// Takes the exchange through the gates that come before it is sent.
+    async fn clear<Io>(
+        &mut self,
+        way: &Way,
+        client: &mut Client<'_, Io>,
+        request: &Request,
+        transaction: &mut Transaction,
+    ) -> Cleared
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut dial = None;
+        if let Way::Asked = way {
+            match self.connect_gate(request).await {
+                Ok(permit) => dial = Some(permit),
+                Err(refusal) => {
+                    answer::refusal(client, self.tenant, request, transaction, &refusal).await;
+                    return Cleared::Answered;
+                }
+            }
+        }
+        let body = if request.body.is_none() { BodyFacts::None } else { BodyFacts::Unread };
+        let began = std::time::Instant::now();
+        let mut ruling = self.judge(request, body, Gate::RequestHead);
+        let mut spent = began.elapsed();
+        if !request.body.is_none() && needs_body(&ruling) {
+            let held = self.hold(client, request).await;
+            let Ok(held) = held else {
+                transaction.failed("request_truncated", crate::ident::Blame::Client);
+                return Cleared::Gone;
+            };
+            let began = std::time::Instant::now();
+            ruling = match &held {
+                Hold::Whole(held) => {
+                    transaction.held(held);
+                    self.judge(request, BodyFacts::Held(held), Gate::RequestBody)
+                }
+                Hold::Unobtainable(why) => {
+                    transaction.not_held(*why);
+                    self.judge(request, BodyFacts::Unobtainable(*why), Gate::RequestBody)
+                }
+            };
+            spent += began.elapsed();
+        }
+        transaction.record.cost.policy = Some(spent);
+        transaction.ruled(&mut ruling);
+        match ruling.ruled {
+            Ruled::Allow(send) => Cleared::Go { send, dial },
+            Ruled::Coach(coached) => {
+                match answer::coach(self.flow, client, request, transaction, coached).await {
+                    Some(send) => Cleared::Go { send, dial },
+                    None => Cleared::Answered,
+                }
+            }
+            Ruled::Block(reason) => {
+                answer::block(client, request, transaction, reason).await;
+                Cleared::Answered
+            }
+            Ruled::Redirect => {
+                answer::redirect(client, request, transaction).await;
+                Cleared::Answered
+            }
+            Ruled::Pending(_) => {
+                transaction.block("undecided");
+                answer::block(client, request, transaction, policy::verdict::BlockReason::Default)
+                    .await;
+                Cleared::Answered
+            }
+        }
+    }
+
+    /// The connect gate of a request that names its own destination.
+    async fn connect_gate(&self, request: &Request) -> Result<DialPermit, Refusal> {
+        let pop = &self.flow.worker.pop;
+        pop.guard
+            .load()
+            .check_name(&request.host, request.port)
+            .map_err(|refused| Refusal::guard(refused.label()))?;
+        let host = request.host.text();
+        let mut subject = self.flow.subject(request.host.ip());
+        subject.host = &host;
+        subject.port = request.port;
+        let mut verdict = connect(&self.tenant.policy, &subject);
+        if verdict.resolve_permit().is_some() {
+            let resolved =
+                reach::resolve(self.flow, self.tenant, &target_of(request)).await;
+            subject.address = resolved
+                .map_err(|error| Refusal::unreachable(&error))?
+                .first()
+                .copied();
+            verdict = connect(&self.tenant.policy, &subject);
+        }
+        match verdict.outcome {
+            Outcome::Allow { permit, .. } => Ok(permit),
+            Outcome::Coach(coached) => Ok(coached.dial()),
+            Outcome::Block { rule, .. } => Err(Refusal::rule(self.tenant, rule)),
+            Outcome::Redirect { rule } => Err(Refusal::rule(self.tenant, Some(rule))),
+            Outcome::Pending(_) => Err(Refusal::guard("undecided")),
+        }
+    }
+
+    fn judge(&self, request: &Request, body: BodyFacts<'_>, gate: Gate) -> Ruling {
+        let (path, query) = split(request.target());
+        let path = canonical_path(path.as_bytes());
+        let host = request.host.text();
+        let mut subject = self.flow.subject(self.flow.seen.lock().address);
+        subject.host = &host;
+        subject.port = request.port;
+        // Resolved or not, this exchange has a destination: a policy that goes by address has
+        // been asked at the connect gate.
+        on_exchange(
+            &Subject {
+                policy: &self.tenant.policy,
+                catalog: &self.flow.worker.pop.catalog,
+                config: &self.tenant.config,
+                connect: subject,
+                request,
+                path: path.as_str(),
+                query,
+                url: self.url,
+                body,
+            },
+            gate,
+        )
+    }
+
+    async fn hold<Io>(
+        &mut self,
+        client: &mut Client<'_, Io>,
+        request: &Request,
+    ) -> std::io::Result<Hold>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let limits = &self.tenant.config.limits;
+        hold::hold(
+            client,
+            request,
+            &mut self.replay,
+            &self.flow.worker.pop.holds,
+            limits.hold_bytes.bytes(),
+            Duration::from_millis(limits.hold_ms),
+        )
+        .await
+    }
+
+    /// Sends the exchange, once more on a fresh connection where an idle one had died.
+    async fn forward<Io>(
+        &mut self,
+        client: &mut Client<'_, Io>,
+        request: &Request,
+        transaction: &mut Transaction,
+        pulse: &mut Pulse,
+        dial: &DialPermit,
+        permit: SendPermit,
+    ) -> Next
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        if !request.body.is_none() {
+            transaction.open();
+        }
+        let mut fresh = false;
+        loop {
+            let (mut opened, pooled) = match self.lease(request, dial, fresh).await {
+                Ok(leased) => leased,
+                Err(error) => {
+                    transaction.refresh();
+                    let refusal = Refusal::unreachable(&error);
+                    answer::refusal(client, self.tenant, request, transaction, &refusal).await;
+                    return next_after_answer(client, request);
+                }
+            };
+            transaction.refresh();
+            transaction.origin_version(opened.lease.version());
+            let outcome = match forward::send(&permit, &mut opened.lease, request).await {
+                Err(failure) => Err(failure),
+                Ok(()) => {
+                    let mut judge = |_: &Response| true;
+                    forward::run(
+                        client,
+                        &mut self.replay,
+                        &mut opened.lease,
+                        request,
+                        transaction,
+                        pulse,
+                        &mut judge,
+                    )
+                    .await
+                }
+            };
+            match outcome {
+                Ok(Forwarded::Done) => {
+                    self.give_back(opened);
+                    return Next::Continue;
+                }
+                Ok(Forwarded::Upgraded(response)) => {
+                    return self.upgrade(opened, request, response, transaction);
+                }
+                Err(failure) if !fresh && forward::may_retry(request, &failure, pooled) => {
+                    fresh = true;
+                }
+                Err(failure) => {
+                    forward::give_up(&mut opened.lease);
+                    return self.failed(client, request, transaction, &failure).await;
+                }
+            }
+        }
+    }
+
+    /// A connection for this exchange, and whether it had been idle.
+    async fn lease(
+        &self,
+        request: &Request,
+        dial: &DialPermit,
+        fresh: bool,
+    ) -> Result<(Opened, bool), reach::Unreachable> {
+        let http2 = request.upgrade.is_none();
+        let by_flow = request.scheme == Scheme::Https && *request.host.text() == *self.flow.host;
+        if by_flow && http2
+            && let Some(opened) = self.flow.first.lock().take()
+        {
+            return Ok((opened, false));
+        }
+        let mut target = target_of(request);
+        if by_flow {
+            target.pinned_address = self.flow.pinned_address;
+            target.port = self.flow.port;
+        }
+        if !fresh {
+            let addresses = reach::resolve(self.flow, self.tenant, &target).await?;
+            for address in addresses.iter() {
+                let key = reach::key(self.tenant, &target, *address, http2);
+                if let Some(lease) = self.flow.tenancy.pool.take(self.flow.worker.index, &key) {
+                    self.flow.seen.lock().address = Some(address.to_canonical());
+                    return Ok((Opened { lease, key, shared: true }, true));
+                }
+            }
+        }
+        let tolerate = self.flow.tenancy.coach.tolerates(&self.flow.session.who, &target.host);
+        let opened =
+            reach::open(self.flow, self.tenant, dial, &target, http2, tolerate).await?;
+        Ok((opened, false))
+    }
+
+    fn give_back(&self, opened: Opened) {
+        if opened.shared {
+            self.flow.tenancy.pool.put(self.flow.worker.index, &opened.key, opened.lease);
+        }
+    }
+
+    fn upgrade(
+        &self,
+        opened: Opened,
+        request: &Request,
+        response: Response,
+        transaction: &mut Transaction,
+    ) -> Next {
+        transaction.record.http.status = Some(101);
+        let transaction = transaction.hand_over();
+        match upgrade::Upgrade::new(opened.lease, request, response, transaction) {
+            Some(upgrade) => Next::Upgrade(Box::new(upgrade)),
+            None => Next::Close,
+        }
+    }
+
+    async fn failed<Io>(
+        &self,
+        client: &mut Client<'_, Io>,
+        request: &Request,
+        transaction: &mut Transaction,
+        failure: &Failure,
+    ) -> Next
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        transaction.failed(failure.label, failure.blame);
+        if failure.unanswered {
+            let refusal = Refusal::failed(failure.label);
+            answer::refusal(client, self.tenant, request, transaction, &refusal).await;
+        } else {
+            client.abort();
+        }
+        Next::Close
+    }
+}
+
+/// Whether a rule that could still win waits for the body.
+fn needs_body(ruling: &Ruling) -> bool {
+    let of_body = |keys: KeySet| !keys.at(Gate::RequestBody).is_empty();
+    match &ruling.ruled {
+        Ruled::Pending(_) => true,
+        Ruled::Block(_) => false,
+        _ => of_body(ruling.waits_for),
+    }
+}
+
+fn target_of(request: &Request) -> Target {
+    Target {
+        scheme: request.scheme,
+        host: request.host.text(),
+        port: request.port,
+        pinned_address: None,
+    }
+}
+
+/// Path and query of an origin-form target.
+fn split(target: &str) -> (&str, &str) {
+    target.split_once('?').unwrap_or((target, ""))
+}
+
+/// For the record: what a held body showed.
+impl Transaction {
+    fn held(&mut self, held: &Held) {
+        let content = &mut self.record.content;
+        content.file_name = held.file_name.as_deref().map(Text::copied);
+        content.file_type = held.file_type.as_deref().map(Text::copied);
+        content.file_size = held.file_size;
+    }
+
+    fn not_held(&mut self, why: policy::fact::Unobtainable) {
+        self.record.content.inspection = Some(crate::event::Inspection::None);
+        self.record.content.inspection_reason = Some(why.label().into());
+    }
+}

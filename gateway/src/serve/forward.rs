@@ -1,0 +1,264 @@
+//! Forwards one permitted exchange: request out, response back, both bodies streaming.
+
+use std::io;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use policy::verdict::SendPermit;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::client::Client;
+use super::hold::Replay;
+use super::pulse::{BEAT, Pulse};
+use super::relay::{Pump, PumpError};
+use super::transaction::Transaction;
+use crate::exchange::{Request, Response, Sink, Source, Version};
+use crate::ident::Blame;
+use crate::origin::Lease;
+
+/// An origin may think for this long before its first byte: longer than common servers' own
+/// limits, short enough that dead ones are noticed.
+const RESPONSE_TIME_MAX: Duration = Duration::from_secs(300);
+/// Neither side moved a byte of a body for this long: long polling and SSE send keep-alives far
+/// more often.
+const STALL_TIME_MAX: Duration = Duration::from_secs(900);
+/// Interim responses relayed per exchange; more is a flood (CASES H1-18).
+const INTERIM_MAX: usize = 20;
+
+/// How an exchange failed.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) label: &'static str,
+    pub(super) blame: Blame,
+    /// Nothing of the response has reached the client: it can still be answered.
+    pub(super) unanswered: bool,
+    /// The request may be sent again on a fresh connection.
+    pub(super) retryable: bool,
+}
+
+impl Failure {
+    fn origin(label: &'static str) -> Self {
+        Self { label, blame: Blame::Origin, unanswered: true, retryable: false }
+    }
+
+    fn client(label: &'static str) -> Self {
+        Self { label, blame: Blame::Client, unanswered: false, retryable: false }
+    }
+
+    fn begun(mut self) -> Self {
+        self.unanswered = false;
+        self.retryable = false;
+        self
+    }
+}
+
+/// How a forwarded exchange ended well.
+pub(super) enum Forwarded {
+    Done,
+    /// The origin switched protocols; the client has not been told yet.
+    Upgraded(Response),
+}
+
+/// A response head, judged before it goes on.
+pub(super) type Judge<'j> = &'j mut (dyn FnMut(&Response) -> bool + Send);
+
+/// Sends the request. The permit is used up: one exchange, one sending.
+pub(super) async fn send(
+    _permit: &SendPermit,
+    lease: &mut Lease,
+    request: &Request,
+) -> Result<(), Failure> {
+    lease.start(request).await.map_err(|error| Failure {
+        retryable: true,
+        ..Failure::origin(origin_label(&error))
+    })
+}
+
+/// Moves both bodies until the exchange has ended.
+pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut Client<'_, Io>,
+    replay: &mut Replay,
+    lease: &mut Lease,
+    request: &Request,
+    transaction: &mut Transaction<'_>,
+    pulse: &mut Pulse,
+    judge: Judge<'_>,
+) -> Result<Forwarded, Failure> {
+    let mut upload = if request.body.is_none() { Pump::bodiless() } else { Pump::new() };
+    let sent_at = Instant::now();
+    let mut interim = 0;
+    let response = loop {
+        let response =
+            head(client, replay, lease, &mut upload, transaction, pulse, sent_at).await?;
+        if response.status == 101 {
+            return upgraded(request, response);
+        }
+        if !(100..200).contains(&response.status) {
+            break response;
+        }
+        interim += 1;
+        if interim > INTERIM_MAX {
+            return Err(Failure::origin("interim_flood"));
+        }
+        client.interim(response).map_err(|_| Failure::client("client_write"))?;
+        std::future::poll_fn(|context| client.poll_flush(context))
+            .await
+            .map_err(|_| Failure::client("client_write"))?;
+    };
+    let waited = sent_at.elapsed();
+    transaction.waited += waited;
+    transaction.record.cost.first_byte = Some(waited);
+    transaction.record.http.status = Some(response.status);
+    if let Some(content_type) = response.fields.first("content-type") {
+        transaction.record.http.content_type = Some(crate::event::Text::lossy(content_type));
+    }
+    if !judge(&response) {
+        return Err(Failure { blame: Blame::Gateway, ..Failure::origin("blocked_response") });
+    }
+    let bodiless = response.body.is_none()
+        || request.method() == "HEAD"
+        || matches!(response.status, 204 | 304);
+    client.start(request, response).map_err(|_| Failure::client("client_write"))?;
+    let mut download = Pump::new();
+    if bodiless {
+        client.end().map_err(|_| Failure::client("client_write"))?;
+        download = Pump::bodiless();
+    }
+    bodies(client, replay, lease, &mut upload, &mut download, transaction, pulse).await?;
+    Ok(Forwarded::Done)
+}
+
+fn upgraded(request: &Request, response: Response) -> Result<Forwarded, Failure> {
+    // A 101 that nobody asked for is a smuggling attempt (CASES H1-16, H1-18).
+    if request.upgrade.is_none() {
+        return Err(Failure::origin("unexpected_upgrade"));
+    }
+    Ok(Forwarded::Upgraded(response))
+}
+
+/// Uploads while it waits for the next response head.
+async fn head<Io: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut Client<'_, Io>,
+    replay: &mut Replay,
+    lease: &mut Lease,
+    upload: &mut Pump,
+    transaction: &mut Transaction<'_>,
+    pulse: &mut Pulse,
+    sent_at: Instant,
+) -> Result<Response, Failure> {
+    std::future::poll_fn(|context| {
+        if !upload.is_done() {
+            let mut source = replay.before(client);
+            match upload.poll(&mut source, lease, context) {
+                Poll::Ready(Err(PumpError::Source(_))) => {
+                    return Poll::Ready(Err(Failure::client("request_truncated")));
+                }
+                // The origin may have answered and closed: its answer is read below.
+                Poll::Ready(Err(PumpError::Sink(error))) if upload.bytes() == 0 => {
+                    return Poll::Ready(Err(Failure {
+                        retryable: true,
+                        ..Failure::origin(origin_label(&error))
+                    }));
+                }
+                Poll::Ready(Err(PumpError::Sink(_)) | Ok(())) | Poll::Pending => {}
+            }
+        }
+        if let Poll::Ready(response) = lease.poll_response(context) {
+            let response = response.map_err(|error| Failure {
+                retryable: error.kind() == io::ErrorKind::ConnectionReset && upload.bytes() == 0,
+                ..Failure::origin(origin_label(&error))
+            });
+            return Poll::Ready(response);
+        }
+        if client.poll_gone(context).is_ready() {
+            return Poll::Ready(Err(Failure::client("client_gone")));
+        }
+        while pulse.poll_beat(context).is_ready() {
+            if sent_at.elapsed() > RESPONSE_TIME_MAX && upload.is_done() {
+                return Poll::Ready(Err(Failure::origin("origin_timeout")));
+            }
+            if transaction.began.elapsed() >= BEAT {
+                transaction.beat(upload.bytes(), 0);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Moves the response body, and what is left of the request body, until both have ended.
+async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut Client<'_, Io>,
+    replay: &mut Replay,
+    lease: &mut Lease,
+    upload: &mut Pump,
+    download: &mut Pump,
+    transaction: &mut Transaction<'_>,
+    pulse: &mut Pulse,
+) -> Result<(), Failure> {
+    let waiting = Instant::now();
+    let mut moved = (upload.bytes(), download.bytes());
+    let mut moved_at = waiting;
+    let outcome = std::future::poll_fn(|context| {
+        if !upload.is_done() {
+            let mut source = replay.before(client);
+            // A failing upload does not end the exchange: the response may explain it.
+            if let Poll::Ready(Err(PumpError::Source(_))) =
+                upload.poll(&mut source, lease, context)
+            {
+                return Poll::Ready(Err(Failure::client("request_truncated")));
+            }
+        }
+        match download.poll(lease, client, context) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(PumpError::Source(error))) => {
+                return Poll::Ready(Err(Failure::origin(origin_label(&error)).begun()));
+            }
+            Poll::Ready(Err(PumpError::Sink(_))) => {
+                return Poll::Ready(Err(Failure::client("client_write")));
+            }
+            Poll::Pending => {}
+        }
+        while pulse.poll_beat(context).is_ready() {
+            let now = (upload.bytes(), download.bytes());
+            if now != moved {
+                moved = now;
+                moved_at = Instant::now();
+            } else if moved_at.elapsed() > STALL_TIME_MAX {
+                return Poll::Ready(Err(Failure::origin("stalled").begun()));
+            }
+            if transaction.began.elapsed() >= BEAT {
+                transaction.beat(now.0, now.1);
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    transaction.waited += waiting.elapsed();
+    transaction.record.http.request_bytes = Some(upload.bytes());
+    transaction.record.http.response_bytes = Some(download.bytes());
+    outcome
+}
+
+fn origin_label(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::InvalidData => "malformed_http",
+        io::ErrorKind::UnexpectedEof => "response_truncated",
+        io::ErrorKind::InvalidInput => "request_unsayable",
+        _ => "origin_reset",
+    }
+}
+
+/// Whether a failed attempt may be tried once more on a fresh connection (RFC 9110 section
+/// 9.2.2): nothing of the body has been used up and sending twice does no harm, or the
+/// connection was an idle one that had died.
+pub(super) fn may_retry(request: &Request, failure: &Failure, pooled: bool) -> bool {
+    pooled && failure.retryable && (request.body.is_none()) && request.is_idempotent()
+}
+
+/// Whether this version multiplexes, so that giving up must be said per stream.
+pub(super) fn give_up(lease: &mut Lease) {
+    if lease.version() == Version::Http2 {
+        lease.cancel();
+    }
+}

@@ -1,0 +1,29 @@
+//! Drives the pipeline: the only part that sees every stage, and the only one that decides what
+//! comes next.
+
+mod answer;
+mod client;
+mod datagram;
+mod drain;
+mod exchange;
+mod flow;
+mod forward;
+mod hold;
+mod intercept;
+mod notice;
+pub mod pop;
+mod pulse;
+mod reach;
+mod refused;
+mod relay;
+mod rewrite;
+mod session;
+mod start;
+mod tenancy;
+mod transaction;
+mod tunnel;
+mod upkeep;
+mod upgrade;
+
+pub use start::{ServeError, run};
+pub(crate) use upkeep::gauges;

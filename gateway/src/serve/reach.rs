@@ -1,0 +1,299 @@
+//! Reaches an origin: resolve, dial, verify, and make the connection ready for exchanges.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use policy::verdict::DialPermit;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+
+use super::flow::{Flow, name_elsewhere_is_blocked};
+use crate::exchange::{Scheme, Version};
+use crate::ident::Blame;
+use crate::origin::dial::{self, DialError};
+use crate::origin::pool::PoolKey;
+use crate::origin::resolve::ResolveError;
+use crate::origin::{Lease, OriginIo, http1, http2};
+use crate::snapshot::Tenant;
+use crate::tls::{FaultAction, FaultSettings, Finding, OriginFacts, OriginTlsError};
+
+/// Where an exchange goes.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) scheme: Scheme,
+    pub(super) host: Arc<str>,
+    pub(super) port: u16,
+    /// The client named an address beside the name: that one is dialled, and no other.
+    pub(super) pinned_address: Option<IpAddr>,
+}
+
+/// A connection that is ready for an exchange.
+pub(super) struct Opened {
+    pub(super) lease: Lease,
+    pub(super) key: PoolKey,
+    /// `false` where a fault was tolerated: such a connection serves one exchange only.
+    pub(super) shared: bool,
+}
+
+/// Why an origin cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreachable {
+    #[error("the name does not resolve: {0}")]
+    Resolve(#[from] ResolveError),
+    #[error("not reached: {0}")]
+    Dial(#[from] DialError),
+    #[error("TLS to the origin failed: {0}")]
+    Tls(#[from] OriginTlsError),
+    #[error("the origin's certificate is at fault: {}", .0.fault.as_str())]
+    Fault(Finding, FaultAction),
+    #[error("the name lives elsewhere than the address asked for")]
+    NameElsewhere,
+    #[error("the host is no name and no address")]
+    Name,
+    #[error("the gateway's own TLS settings fail: {0}")]
+    Settings(rustls::Error),
+    #[error("HTTP/2 to the origin failed")]
+    Http2,
+}
+
+impl Unreachable {
+    pub(super) fn label(&self) -> &'static str {
+        match self {
+            Self::Resolve(error) => error.label(),
+            Self::Dial(error) => error.label(),
+            Self::Tls(error) => error.fault().map_or_else(|| error.label(), |it| it.as_str()),
+            Self::Fault(finding, _) => finding.fault.as_str(),
+            Self::NameElsewhere => "sni_ip_mismatch",
+            Self::Name => "bad_authority",
+            Self::Settings(_) => "gateway_tls",
+            Self::Http2 => "origin_http2",
+        }
+    }
+
+    pub(super) fn blame(&self) -> Blame {
+        match self {
+            Self::Resolve(error) => error.blame(),
+            Self::Dial(error) => error.blame(),
+            Self::Tls(error) => error.blame(),
+            Self::Fault(..) | Self::Http2 => Blame::Origin,
+            Self::NameElsewhere | Self::Name => Blame::Client,
+            Self::Settings(_) => Blame::Gateway,
+        }
+    }
+
+    /// Whether the gateway refused, rather than failed.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Dial(error) => error.is_refusal(),
+            Self::Fault(..) | Self::NameElsewhere => true,
+            Self::Tls(error) => error.fault().is_some(),
+            _ => false,
+        }
+    }
+
+    /// The name of the certificate fault, if that is what it is.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        match self {
+            Self::Fault(finding, _) => Some(finding.fault.as_str()),
+            Self::Tls(error) => error.fault().map(|fault| fault.as_str()),
+            _ => None,
+        }
+    }
+
+    /// The status of the gateway's own answer.
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            _ if self.is_refusal() => 403,
+            Self::Dial(error) if error.is_timeout() => 504,
+            Self::Resolve(error) if error.is_timeout() => 504,
+            Self::Tls(OriginTlsError::Timeout) => 504,
+            Self::Settings(_) => 500,
+            _ => 502,
+        }
+    }
+}
+
+/// The addresses of a target, by the gateway's own resolver.
+pub(super) async fn resolve(
+    flow: &Flow,
+    tenant: &Tenant,
+    target: &Target,
+) -> Result<Arc<[IpAddr]>, Unreachable> {
+    if let Some(address) = target.pinned_address {
+        return Ok(Arc::from([address]));
+    }
+    if let Ok(address) = target.host.parse::<IpAddr>() {
+        return Ok(Arc::from([address]));
+    }
+    let began = Instant::now();
+    let resolver = flow.worker.pop.resolver.load_full();
+    let resolved = resolver.resolve(tenant.name.as_str(), &target.host).await;
+    flow.seen.lock().dns = Some(began.elapsed());
+    Ok(resolved?)
+}
+
+/// Dials a target's TCP port.
+pub(super) async fn dial(
+    flow: &Flow,
+    tenant: &Tenant,
+    permit: &DialPermit,
+    target: &Target,
+) -> Result<TcpStream, Unreachable> {
+    let addresses = resolve(flow, tenant, target).await?;
+    dial_any(flow, tenant, permit, &addresses, target.port).await.map(|(stream, _)| stream)
+}
+
+async fn dial_any(
+    flow: &Flow,
+    tenant: &Tenant,
+    permit: &DialPermit,
+    addresses: &[IpAddr],
+    port: u16,
+) -> Result<(TcpStream, SocketAddr), Unreachable> {
+    let began = Instant::now();
+    let guard = flow.worker.pop.guard.load_full();
+    let dialled = dial::dial(permit, addresses, port, &guard, &egress(flow, tenant)).await;
+    let mut seen = flow.seen.lock();
+    seen.connect = Some(began.elapsed());
+    let (stream, address) = dialled?;
+    seen.address = Some(address.ip().to_canonical());
+    Ok((stream, address))
+}
+
+/// The tenant's own source addresses, else the gateway's.
+fn egress(flow: &Flow, tenant: &Tenant) -> Vec<IpAddr> {
+    if tenant.config.origin.egress.is_empty() {
+        flow.worker.pop.snapshot.gateway().config.origin.egress.clone()
+    } else {
+        tenant.config.origin.egress.clone()
+    }
+}
+
+/// The pool's key for one of a target's addresses.
+pub(super) fn key(tenant: &Tenant, target: &Target, address: IpAddr, http2: bool) -> PoolKey {
+    PoolKey {
+        egress: tenant.config.origin.egress.first().copied(),
+        scheme: target.scheme,
+        host: Arc::clone(&target.host),
+        address: SocketAddr::new(address, target.port),
+        http2,
+        generation: tenant.origin_generation,
+    }
+}
+
+/// Opens a connection: dialled, verified, judged, HTTP/2 where the origin chose it.
+pub(super) async fn open(
+    flow: &Flow,
+    tenant: &Tenant,
+    permit: &DialPermit,
+    target: &Target,
+    http2: bool,
+    tolerate: bool,
+) -> Result<Opened, Unreachable> {
+    let addresses = resolve(flow, tenant, target).await?;
+    if name_elsewhere_is_blocked(tenant) && target.pinned_address.is_some() {
+        check_name_lives_here(flow, tenant, target).await?;
+    }
+    let (stream, address) = dial_any(flow, tenant, permit, &addresses, target.port).await?;
+    let key = key(tenant, target, address.ip(), http2);
+    if target.scheme == Scheme::Http {
+        let lease = Lease::Http1(Box::new(http1::Http1::new(OriginIo::Plain(stream))));
+        return Ok(Opened { lease, key, shared: true });
+    }
+    let began = Instant::now();
+    let name = ServerName::try_from(&*target.host).map_err(|_| Unreachable::Name)?;
+    let pop = &flow.worker.pop;
+    let tls = flow.tenancy.origin_tls(tenant, pop).map_err(Unreachable::Settings)?;
+    let offered: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    let (stream, facts) = tls.connect(stream, &name, offered).await?;
+    let shared = judge(flow, tenant, &facts, tolerate)?;
+    let version = version_of(&facts);
+    {
+        let mut seen = flow.seen.lock();
+        seen.tls = Some(began.elapsed());
+        seen.origin = Some(facts);
+    }
+    let io = OriginIo::Tls(Box::new(stream));
+    let lease = match version {
+        Version::Http2 => start_http2(flow, io, &key, shared).await?,
+        _ => Lease::Http1(Box::new(http1::Http1::new(io))),
+    };
+    Ok(Opened { lease, key, shared })
+}
+
+async fn check_name_lives_here(
+    flow: &Flow,
+    tenant: &Tenant,
+    target: &Target,
+) -> Result<(), Unreachable> {
+    let by_name = Target { pinned_address: None, ..target.clone() };
+    let known = resolve(flow, tenant, &by_name).await?;
+    match target.pinned_address {
+        Some(address) if !known.contains(&address) => Err(Unreachable::NameElsewhere),
+        _ => Ok(()),
+    }
+}
+
+/// What the tenant says of the certificate; whether the connection may be shared.
+fn judge(
+    flow: &Flow,
+    tenant: &Tenant,
+    facts: &OriginFacts,
+    tolerate: bool,
+) -> Result<bool, Unreachable> {
+    let findings = &facts.certificate.findings;
+    flow.seen.lock().fault = findings.first().map(|finding| finding.fault.as_str());
+    match settings(tenant).judge(findings) {
+        None | Some((FaultAction::Allow, _)) => Ok(findings.is_empty()),
+        Some((FaultAction::Warn, _)) if tolerate => Ok(false),
+        Some((action, finding)) => Err(Unreachable::Fault(finding, action)),
+    }
+}
+
+/// The tenant's setting for each certificate fault.
+fn settings(tenant: &Tenant) -> FaultSettings {
+    use crate::tls::Fault;
+    let configured = &tenant.config.decryption;
+    let action = |it: crate::config::FaultAction| match it {
+        crate::config::FaultAction::Block => FaultAction::Block,
+        crate::config::FaultAction::Warn => FaultAction::Warn,
+        crate::config::FaultAction::Allow => FaultAction::Allow,
+    };
+    FaultSettings::default()
+        .with(Fault::UntrustedRoot, action(configured.untrusted_root))
+        .with(Fault::SelfSigned, action(configured.self_signed))
+        .with(Fault::Expired, action(configured.expired))
+        .with(Fault::NotYetValid, action(configured.not_yet_valid))
+        .with(Fault::NameMismatch, action(configured.name_mismatch))
+        .with(Fault::Revoked, action(configured.revoked))
+        .with(Fault::IncompleteChain, action(configured.incomplete_chain))
+        .with(Fault::Weak, action(configured.weak))
+}
+
+fn version_of(facts: &OriginFacts) -> Version {
+    if facts.alpn.as_deref() == Some(b"h2") { Version::Http2 } else { Version::Http11 }
+}
+
+/// Starts HTTP/2 and shares the connection with the tenant's later exchanges.
+async fn start_http2(
+    flow: &Flow,
+    io: OriginIo,
+    key: &PoolKey,
+    shared: bool,
+) -> Result<Lease, Unreachable> {
+    let (connection, driver) =
+        http2::builder().handshake(io).await.map_err(|_| Unreachable::Http2)?;
+    let ended = flow.tenancy.ended.clone();
+    flow.worker.pop.tasks.spawn(async move {
+        tokio::select! {
+            // How it ended shows at the exchanges on it.
+            _ = driver => {}
+            () = ended.cancelled() => {}
+        }
+    });
+    if shared {
+        flow.tenancy.pool.share(flow.worker.index, key, connection.clone());
+    }
+    Ok(Lease::Http2 { connection, stream: None })
+}

@@ -1,0 +1,256 @@
+//! Moves bodies: from one side's source into the other side's sink, both directions in one task.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_read_buf;
+
+use crate::exchange::{Frame, Sink, Source};
+
+/// Frames moved before the task lets others run: a fast pair of peers must not hold the worker.
+const FRAMES_PER_TURN: usize = 32;
+
+/// Which side of a pump failed.
+#[derive(Debug)]
+pub enum PumpError {
+    /// The side that gives the body.
+    Source(io::Error),
+    /// The side that takes it.
+    Sink(io::Error),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Moving,
+    Flushing,
+    Done,
+}
+
+/// One direction of an exchange.
+#[derive(Debug)]
+pub struct Pump {
+    stage: Stage,
+    bytes: u64,
+}
+
+impl Pump {
+    /// A pump for a body that may come.
+    pub fn new() -> Self {
+        Self { stage: Stage::Moving, bytes: 0 }
+    }
+
+    /// A pump for a body that is not there: only what is buffered is flushed.
+    pub fn bodiless() -> Self {
+        Self { stage: Stage::Flushing, bytes: 0 }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Body bytes moved so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Moves what can be moved; ready once the whole body has been handed to the transport.
+    pub fn poll(
+        &mut self,
+        source: &mut impl Source,
+        sink: &mut impl Sink,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), PumpError>> {
+        let mut budget = FRAMES_PER_TURN;
+        while self.stage == Stage::Moving {
+            ready!(sink.poll_ready(context)).map_err(PumpError::Sink)?;
+            if budget == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            budget -= 1;
+            match source.poll_frame(context) {
+                Poll::Ready(frame) => self.take(frame, sink)?,
+                Poll::Pending => {
+                    // Nothing more for now: what is buffered must not wait for it (SSE, gRPC).
+                    ready!(sink.poll_flush(context)).map_err(PumpError::Sink)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+        if self.stage == Stage::Flushing {
+            ready!(sink.poll_flush(context)).map_err(PumpError::Sink)?;
+            self.stage = Stage::Done;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn take(
+        &mut self,
+        frame: io::Result<Option<Frame>>,
+        sink: &mut impl Sink,
+    ) -> Result<(), PumpError> {
+        match frame.map_err(PumpError::Source)? {
+            Some(Frame::Data(data)) => {
+                self.bytes += data.len() as u64;
+                sink.send(Frame::Data(data)).map_err(PumpError::Sink)
+            }
+            Some(trailers @ Frame::Trailers(_)) => {
+                sink.send(trailers).map_err(PumpError::Sink)?;
+                self.finish(sink)
+            }
+            None => self.finish(sink),
+        }
+    }
+
+    fn finish(&mut self, sink: &mut impl Sink) -> Result<(), PumpError> {
+        sink.end().map_err(PumpError::Sink)?;
+        self.stage = Stage::Flushing;
+        Ok(())
+    }
+}
+
+/// Read at a time by a raw relay.
+const SPLICE_BYTES: usize = 64 * 1024;
+const SPLICE_BYTES_MIN: usize = 4 * 1024;
+
+/// What a raw relay moved, and how it ended.
+#[derive(Debug)]
+pub struct Spliced {
+    pub from_client: u64,
+    pub to_client: u64,
+    pub error: Option<(SpliceSide, io::ErrorKind)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpliceSide {
+    Client,
+    Origin,
+    /// Neither side moved a byte for too long.
+    Idle,
+}
+
+/// Relays raw bytes both ways until both sides have ended, either breaks, or nothing moves for
+/// `idle`. A side that ends is half-closed on the other, never cut.
+pub async fn splice<A, B>(client: &mut A, origin: &mut B, idle: Duration) -> Spliced
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut up = Direction::default();
+    let mut down = Direction::default();
+    let outcome = loop {
+        let moved = (up.bytes, down.bytes);
+        let both = std::future::poll_fn(|context| {
+            let sent = up.poll(client, origin, context);
+            let received = down.poll(origin, client, context);
+            if let Poll::Ready(Err((reading, error))) = sent {
+                let side = if reading { SpliceSide::Client } else { SpliceSide::Origin };
+                return Poll::Ready(Some((side, error.kind())));
+            }
+            if let Poll::Ready(Err((reading, error))) = received {
+                let side = if reading { SpliceSide::Origin } else { SpliceSide::Client };
+                return Poll::Ready(Some((side, error.kind())));
+            }
+            if up.done && down.done { Poll::Ready(None) } else { Poll::Pending }
+        });
+        match tokio::time::timeout(idle, both).await {
+            Ok(outcome) => break outcome,
+            Err(_) if (up.bytes, down.bytes) == moved => {
+                break Some((SpliceSide::Idle, io::ErrorKind::TimedOut));
+            }
+            Err(_) => {}
+        }
+    };
+    Spliced { from_client: up.bytes, to_client: down.bytes, error: outcome }
+}
+
+/// One direction of a raw relay.
+struct Direction {
+    buffer: BytesMut,
+    pending: Bytes,
+    size: usize,
+    ended: bool,
+    done: bool,
+    bytes: u64,
+}
+
+impl Default for Direction {
+    fn default() -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            pending: Bytes::new(),
+            size: SPLICE_BYTES_MIN,
+            ended: false,
+            done: false,
+            bytes: 0,
+        }
+    }
+}
+
+impl Direction {
+    /// Errors say whether reading (`true`) or writing failed.
+    fn poll<R, W>(
+        &mut self,
+        reader: &mut R,
+        writer: &mut W,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), (bool, io::Error)>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        let mut budget = FRAMES_PER_TURN;
+        while !self.done {
+            while !self.pending.is_empty() {
+                let count = ready!(Pin::new(&mut *writer).poll_write(context, &self.pending))
+                    .map_err(|error| (false, error))?;
+                if count == 0 {
+                    return Poll::Ready(Err((false, io::ErrorKind::WriteZero.into())));
+                }
+                self.pending.advance(count);
+            }
+            if self.ended {
+                ready!(Pin::new(&mut *writer).poll_shutdown(context))
+                    .map_err(|error| (false, error))?;
+                self.done = true;
+                break;
+            }
+            if budget == 0 {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            budget -= 1;
+            self.buffer.reserve(self.size);
+            match poll_read_buf(Pin::new(&mut *reader), context, &mut self.buffer) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(count)) => {
+                    self.bytes += count as u64;
+                    self.pending = self.buffer.split().freeze();
+                    if count >= self.size {
+                        self.size = (self.size * 2).min(SPLICE_BYTES);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err((true, error))),
+                Poll::Pending => {
+                    ready!(Pin::new(&mut *writer).poll_flush(context))
+                        .map_err(|error| (false, error))?;
+                    self.release();
+                    return Poll::Pending;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// An idle direction holds no buffer.
+    fn release(&mut self) {
+        self.pending = Bytes::new();
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Opens and closes sessions: credential → person and device → live tunnel, with its records.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use super::pop::Worker;
+use super::refused;
+use crate::event::{Client, Record, RecordType, State};
+use crate::ident::{AccessMethod, Blame, Channel, ClientIdentity, TokenError, TokenIdentity, TokenUser, Who};
+use crate::snapshot::Tenant;
+use crate::tunnel::Session;
+use crate::tunnel::accept::{Refusal, RefusalReason, TunnelTls};
+
+/// What a client has shown.
+#[derive(Clone)]
+pub(super) enum Credential {
+    Certificate(ClientIdentity),
+    Token(Box<TokenIdentity>),
+    Basic(TokenUser),
+}
+
+/// The tunnel's own value that tokens can be bound to (RFC 9266).
+pub(super) fn channel(tls: &TlsStream<TcpStream>) -> Option<Vec<u8>> {
+    let (_, connection) = tls.get_ref();
+    connection
+        .export_keying_material(vec![0_u8; 32], b"EXPORTER-Channel-Binding", Some(b""))
+        .ok()
+}
+
+/// Checks a bearer token of a tunnel.
+pub(super) fn token(
+    tenant: &Tenant,
+    shown: Option<&str>,
+    channel: Option<&[u8]>,
+) -> Result<Credential, RefusalReason> {
+    let token = shown.and_then(|it| scheme(it, "bearer")).ok_or(RefusalReason::NoToken)?;
+    let jwks = tenant.jwks.as_ref().ok_or(RefusalReason::BadToken("token_not_configured"))?;
+    let expect =
+        tenant.expectations().ok_or(RefusalReason::BadToken("token_not_configured"))?;
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    jwks.verify(token, &expect, Channel { tls_exporter: channel }, now.as_secs())
+        .map(|identity| Credential::Token(Box::new(identity)))
+        .map_err(|error| match error {
+            // Somebody else ends the tunnel this token is bound to.
+            TokenError::BoundElsewhere => RefusalReason::TunnelIntercepted,
+            error => RefusalReason::BadToken(error.label()),
+        })
+}
+
+/// Checks the credentials of an explicit listener: `Basic user:token`, or a bearer token.
+pub(super) fn explicit(tenant: &Tenant, shown: Option<&str>) -> Result<Credential, RefusalReason> {
+    let shown = shown.ok_or(RefusalReason::NoToken)?;
+    match scheme(shown, "basic") {
+        Some(credentials) => tenant
+            .tokens
+            .check_basic(credentials)
+            .map(Credential::Basic)
+            .ok_or(RefusalReason::BadToken("token_unknown")),
+        None => token(tenant, Some(shown), None),
+    }
+}
+
+fn scheme<'a>(shown: &'a str, scheme: &str) -> Option<&'a str> {
+    let (name, value) = shown.split_once(' ')?;
+    name.eq_ignore_ascii_case(scheme).then(|| value.trim())
+}
+
+/// Makes the session and writes its opening record. `None` where the tenant's own limit of
+/// tunnels is reached, or the device was revoked meanwhile.
+pub(super) fn open(
+    worker: &Arc<Worker>,
+    tenant: &Arc<Tenant>,
+    credential: Credential,
+    facts: Option<&TunnelTls>,
+    peer: SocketAddr,
+    access: AccessMethod,
+) -> Option<Arc<Session>> {
+    let tenancy = worker.pop.tenancy(tenant);
+    let refuse = |reason| {
+        let refusal = Refusal { tenant: Some(tenant.name.clone()), reason };
+        refused::record(worker, peer, &refusal);
+        None
+    };
+    if tenant.config.limits.tunnels.is_some_and(|max| tenancy.sessions.len() >= max as usize) {
+        return refuse(RefusalReason::TooManyTunnels);
+    }
+    let (who, serial, binding) = who(tenant, credential);
+    let client = Client {
+        tunnel_tls: facts.map(|it| it.version.into()),
+        tunnel_kx: facts.and_then(|it| it.kx.clone()).map(Into::into),
+        binding: binding.map(Into::into),
+        ..Client::default()
+    };
+    let ended: CancellationToken = tenancy.ended.child_token();
+    let session = Session::new(
+        tenant.name.clone(),
+        who,
+        access,
+        peer,
+        serial,
+        client,
+        ended,
+    );
+    let session = Arc::new(session);
+    tenancy.sessions.insert(&session);
+    // Revocation ends what is in the table; what was revoked a moment before must not slip in.
+    let current = worker.pop.snapshot.tenant(tenant.name.as_str());
+    if current.is_none_or(|tenant| is_revoked(&tenant, &session)) {
+        tenancy.sessions.remove(session.id);
+        return refuse(RefusalReason::Revoked);
+    }
+    write(worker, &session, State::Open, None);
+    worker.pop.metrics.session_opened(access);
+    Some(session)
+}
+
+/// Whether a session's credential has been withdrawn.
+pub(super) fn is_revoked(tenant: &Tenant, session: &Session) -> bool {
+    tenant.revoked.revokes(session.serial.as_deref(), session.who.device.as_deref())
+}
+
+fn who(
+    tenant: &Tenant,
+    credential: Credential,
+) -> (Who, Option<Arc<str>>, Option<&'static str>) {
+    match credential {
+        Credential::Certificate(identity) => {
+            let serial = identity.serial.clone();
+            (known(tenant, identity.user, identity.device), Some(serial), None)
+        }
+        Credential::Basic(user) => (known(tenant, user.user, user.device), None, Some("none")),
+        Credential::Token(token) => {
+            let binding = token.binding.as_str();
+            let mut who = known(tenant, token.user, token.device);
+            if who.groups.is_empty() {
+                who.groups = token.groups;
+            }
+            who.device_class = who.device_class.or(token.device_class);
+            who.os = who.os.or(token.os);
+            (who, None, Some(binding))
+        }
+    }
+}
+
+/// What the tenant's directory knows of a user.
+fn known(tenant: &Tenant, user: Arc<str>, device: Option<Arc<str>>) -> Who {
+    match tenant.directory.person(&user) {
+        Some(person) => Who {
+            user,
+            groups: Arc::clone(&person.groups),
+            device,
+            device_class: person.device_class.clone(),
+            os: person.os.clone(),
+        },
+        None => Who { user, groups: Arc::from([]), device, device_class: None, os: None },
+    }
+}
+
+/// Takes a session out of the table and writes its closing record.
+pub(super) fn close(
+    worker: &Arc<Worker>,
+    session: &Arc<Session>,
+    ending: Option<(&'static str, Blame)>,
+) {
+    if let Some(tenancy) = worker.pop.tenancy_of(session.tenant.as_str()) {
+        tenancy.sessions.remove(session.id);
+    }
+    session.ended.cancel();
+    write(worker, session, State::Close, ending);
+    worker.pop.metrics.session_closed(session.access);
+}
+
+fn write(
+    worker: &Worker,
+    session: &Session,
+    state: State,
+    ending: Option<(&'static str, Blame)>,
+) {
+    let mut record = Record::now(RecordType::Session);
+    record.id = session.id.0;
+    record.state = state;
+    record.client = Some(Arc::clone(&session.client));
+    record.verdict.action = Some("allow".into());
+    if state == State::Close {
+        let (from_client, to_client) = session.bytes();
+        record.http.request_bytes = Some(from_client);
+        record.http.response_bytes = Some(to_client);
+        record.cost.total = session.since.elapsed().ok();
+        if let Some((label, blame)) = ending {
+            record.end.error = Some(label);
+            record.end.error_side = Some(blame);
+        }
+    }
+    worker.events.append(session.tenant.as_str(), &record);
+}
+
+/// Ready when a session, if there is one, has been ended.
+pub(super) async fn over(ended: Option<&CancellationToken>) {
+    match ended {
+        Some(ended) => ended.cancelled().await,
+        None => std::future::pending().await,
+    }
+}

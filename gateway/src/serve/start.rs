@@ -1,0 +1,230 @@
+//! Starts the point of presence, and ends it in order.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use policy::catalog::Catalog;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+
+use super::pop::{Parts, Pop, Worker};
+use super::tenancy::root_source;
+use super::{drain, tunnel, upkeep};
+use crate::admin;
+use crate::event::{EventLog, Options};
+use crate::flow::guard::Guard;
+use crate::ident::TenantName;
+use crate::limit::hold::HoldBudget;
+use crate::limit::window::ProcessWindow;
+use crate::origin::resolve::Resolver;
+use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Watcher};
+use crate::socket::{Accepting, bind, raise_descriptor_limit, refuse_core_dumps};
+use crate::telemetry::{self, Metrics};
+use crate::tls::Roots;
+
+/// Held bodies may use this share of the process's memory limit.
+const HOLD_SHARE: u64 = 4;
+/// Tunnel windows may use this share of the process's memory limit.
+const WINDOW_SHARE: u64 = 4;
+
+/// Why the gateway does not start, or did not end in order.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("the event log in {dir} cannot be opened: {error}")]
+    Events { dir: String, error: io::Error },
+    #[error("the catalog does not load: {0}")]
+    Catalog(String),
+    #[error("the resolver cannot be set up: {0}")]
+    Resolver(String),
+    #[error("the admin endpoint cannot be set up: {0}")]
+    Admin(String),
+    #[error("metrics cannot be declared: {0}")]
+    Metrics(prometheus::Error),
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(io::Error),
+}
+
+/// Runs until a signal ends it. `ready` is called once everything listens.
+///
+/// # Errors
+/// Where it cannot start.
+pub fn run(dir: &Path, ready: impl FnOnce(&Snapshot)) -> Result<(), ServeError> {
+    telemetry::log::start();
+    refuse_core_dumps();
+    if let Some(limit) = raise_descriptor_limit() {
+        tracing::debug!(limit, "descriptors");
+    }
+    let (snapshot, _) = Snapshot::load(dir)?;
+    let workers = workers(&snapshot.gateway());
+    let runtime = runtime(workers).map_err(ServeError::Runtime)?;
+    runtime.block_on(serve(snapshot, workers, ready))
+}
+
+fn workers(gateway: &GatewayUnit) -> usize {
+    match gateway.config.workers {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        some => some.into(),
+    }
+}
+
+fn runtime(workers: usize) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .thread_name("sluice-worker")
+        .enable_all()
+        .build()
+}
+
+async fn serve(
+    snapshot: Snapshot,
+    workers: usize,
+    ready: impl FnOnce(&Snapshot),
+) -> Result<(), ServeError> {
+    let gateway = snapshot.gateway();
+    let events = open_events(&gateway, workers)?;
+    let listeners = Listeners::bind(&gateway)?;
+    let pop = Arc::new(build(&snapshot, &gateway, workers, &listeners)?);
+    let crew: Arc<[Arc<Worker>]> = (0..workers)
+        .map(|index| {
+            let events = events.writer(index);
+            Arc::new(Worker { index, pop: Arc::clone(&pop), events })
+        })
+        .collect();
+    let events = Arc::new(events);
+    upkeep::start(&pop, &events);
+    let admin = admin::Admin::new(Arc::clone(&pop), Arc::clone(&events), SystemTime::now());
+    let admin = admin.serve(listeners.admin).map_err(ServeError::Admin)?;
+    let accepting = pop.tasks.clone();
+    accepting.spawn(accept_tunnels(listeners.tunnel, Arc::clone(&crew)));
+    for (listener, tenant) in listeners.explicit {
+        accepting.spawn(accept_explicit(listener, tenant, Arc::clone(&crew)));
+    }
+    let watcher = tokio::spawn(Watcher::new(snapshot.clone()).run());
+    ready(&snapshot);
+    drain::until_stopped(&pop).await;
+    watcher.abort();
+    drain::drain(&pop).await;
+    admin.abort();
+    events.close();
+    Ok(())
+}
+
+fn open_events(gateway: &GatewayUnit, workers: usize) -> Result<EventLog, ServeError> {
+    let config = &gateway.config.events;
+    let options = Options {
+        pop: gateway.config.pop.as_str().into(),
+        flush: std::time::Duration::from_millis(config.flush_ms),
+        max_bytes: config.max_bytes.bytes(),
+        workers,
+        fsync: config.fsync,
+    };
+    EventLog::open(&config.dir, options)
+        .map_err(|error| ServeError::Events { dir: config.dir.display().to_string(), error })
+}
+
+/// All sockets, bound before anything is said to be ready.
+struct Listeners {
+    tunnel: TcpListener,
+    explicit: Vec<(TcpListener, TenantName)>,
+    admin: TcpListener,
+    own: Vec<SocketAddr>,
+}
+
+impl Listeners {
+    fn bind(gateway: &GatewayUnit) -> Result<Self, ServeError> {
+        let listen = |address| bind(address).map_err(|error| ServeError::Listen { address, error });
+        let config = &gateway.config;
+        let tunnel = listen(config.listen.tcp)?;
+        let admin = listen(config.admin.listen)?;
+        let mut own = vec![config.listen.tcp, config.listen.udp, config.admin.listen];
+        let mut explicit = Vec::new();
+        let configured: &BTreeMap<SocketAddr, TenantName> = &config.listen.explicit;
+        for (address, tenant) in configured {
+            explicit.push((listen(*address)?, tenant.clone()));
+            own.push(*address);
+        }
+        Ok(Self { tunnel, explicit, admin, own })
+    }
+}
+
+fn build(
+    snapshot: &Snapshot,
+    gateway: &GatewayUnit,
+    workers: usize,
+    listeners: &Listeners,
+) -> Result<Pop, ServeError> {
+    let catalog = Catalog::builtin().map_err(|problems| {
+        ServeError::Catalog(problems.first().map(ToString::to_string).unwrap_or_default())
+    })?;
+    let memory = gateway.config.limits.memory.bytes_of(upkeep::memory_total());
+    let (roots, warnings) =
+        Roots::load(root_source(gateway.config.origin.roots), &gateway.extra_roots, SystemTime::now());
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let pop = Pop::new(Parts {
+        snapshot: snapshot.clone(),
+        catalog,
+        metrics: Arc::new(Metrics::new().map_err(ServeError::Metrics)?),
+        guard: guard(gateway, listeners.own.clone()),
+        resolver: resolver(gateway)?,
+        roots,
+        holds: HoldBudget::new(usize::try_from(memory / HOLD_SHARE).unwrap_or(usize::MAX)),
+        windows: ProcessWindow::new(memory / WINDOW_SHARE),
+        workers,
+        own_addresses: listeners.own.clone(),
+    });
+    Ok(pop)
+}
+
+/// The guard of a configuration.
+pub(super) fn guard(gateway: &GatewayUnit, own: Vec<SocketAddr>) -> Guard {
+    let config = &gateway.config;
+    Guard::new(
+        own,
+        config.origin.allow_private.iter().map(|network| network.0).collect(),
+        config.limits.connect_ports.iter().map(|range| range.0.clone()).collect(),
+    )
+}
+
+/// The resolver of a configuration.
+pub(super) fn resolver(gateway: &GatewayUnit) -> Result<Resolver, ServeError> {
+    Resolver::new(&gateway.config.origin).map_err(|error| ServeError::Resolver(error.to_string()))
+}
+
+/// Deals connections out to the workers in turn.
+async fn accept_tunnels(listener: TcpListener, crew: Arc<[Arc<Worker>]>) {
+    let accepting = Accepting::new(listener);
+    let mut turn = crew.iter().cycle();
+    while let Some(worker) = turn.next() {
+        let (stream, peer) = tokio::select! {
+            accepted = accepting.next() => accepted,
+            () = worker.pop.draining.cancelled() => return,
+        };
+        let worker = Arc::clone(worker);
+        let tasks = worker.pop.tasks.clone();
+        tasks.spawn(tunnel::serve(worker, stream, peer));
+    }
+}
+
+async fn accept_explicit(listener: TcpListener, tenant: TenantName, crew: Arc<[Arc<Worker>]>) {
+    let accepting = Accepting::new(listener);
+    let mut turn = crew.iter().cycle();
+    while let Some(worker) = turn.next() {
+        let (stream, peer) = tokio::select! {
+            accepted = accepting.next() => accepted,
+            () = worker.pop.draining.cancelled() => return,
+        };
+        let worker = Arc::clone(worker);
+        let tasks = worker.pop.tasks.clone();
+        tasks.spawn(tunnel::explicit(worker, stream, peer, tenant.clone()));
+    }
+}

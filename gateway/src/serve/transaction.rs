@@ -1,0 +1,208 @@
+//! The record of one exchange, written on every way out by its drop.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+
+use policy::Action;
+use policy::verdict::RuleIndex;
+
+use super::flow::Flow;
+use crate::event::{Record, RecordType, State, Text};
+use crate::exchange::{Request, Version};
+use crate::ident::Blame;
+use crate::snapshot::Tenant;
+use crate::verdict::Ruling;
+
+/// Gathers what is learned of an exchange. Dropped, it writes the closing line, and one alert for
+/// each rule that alerted, blocked or coached.
+pub(super) struct Transaction {
+    flow: Arc<Flow>,
+    tenant: Arc<Tenant>,
+    pub(super) record: Record,
+    pub(super) began: Instant,
+    /// Time spent waiting for the origin or the client, which the gateway did not add.
+    pub(super) waited: Duration,
+    opened: bool,
+    alerts: SmallVec<[RuleIndex; 4]>,
+    deciding: Option<RuleIndex>,
+    pub(super) set_headers: SmallVec<[RuleIndex; 4]>,
+    /// Handed over to whoever goes on with the exchange; nothing is written here.
+    moved: bool,
+}
+
+impl Transaction {
+    pub(super) fn begin(flow: &Arc<Flow>, tenant: &Arc<Tenant>, request: &Request) -> Self {
+        let mut transaction = Self::unreadable(flow, tenant);
+        let http = &mut transaction.record.http;
+        http.method = Some(method_text(request.method()));
+        http.version = Some(request.version.as_str().into());
+        http.user_agent = request.fields.first("user-agent").map(|it| Text::lossy(it));
+        http.referer = request.fields.first("referer").map(|it| Text::lossy(it));
+        http.content_type = request.fields.first("content-type").map(|it| Text::lossy(it));
+        transaction
+    }
+
+    /// For what was no request.
+    pub(super) fn unreadable(flow: &Arc<Flow>, tenant: &Arc<Tenant>) -> Self {
+        let mut record = Record::now(RecordType::Transaction);
+        record.client = Some(Arc::clone(&flow.session.client));
+        record.policy_version = Some(Arc::clone(&tenant.policy_version).into());
+        record.destination = flow.destination();
+        record.tls = flow.tls();
+        Self {
+            flow: Arc::clone(flow),
+            tenant: Arc::clone(tenant),
+            record,
+            began: Instant::now(),
+            waited: Duration::ZERO,
+            opened: false,
+            alerts: SmallVec::new(),
+            deciding: None,
+            set_headers: SmallVec::new(),
+            moved: false,
+        }
+    }
+
+    /// Takes over what a gate said; a later gate replaces an earlier one.
+    pub(super) fn ruled(&mut self, ruling: &mut Ruling) {
+        self.record.app = std::mem::take(&mut ruling.app);
+        self.alerts = std::mem::take(&mut ruling.alerts);
+        self.deciding = ruling.rule;
+        let verdict = &mut self.record.verdict;
+        verdict.action = Some(ruling.ruled.action().into());
+        verdict.rule = ruling.rule.and_then(|rule| rule_name(&self.tenant, rule));
+        verdict.alerts =
+            self.alerts.iter().filter_map(|rule| rule_name(&self.tenant, *rule)).collect();
+        self.set_headers = std::mem::take(&mut ruling.set_headers);
+    }
+
+    /// Writes the opening line, once: a crash then leaves a trace of what was under way.
+    pub(super) fn open(&mut self) {
+        if !self.opened {
+            self.opened = true;
+            self.write(State::Open);
+        }
+    }
+
+    /// Writes the opening line of an exchange that has been open for long, later an update.
+    pub(super) fn beat(&mut self, request_bytes: u64, response_bytes: u64) {
+        self.record.http.request_bytes = Some(request_bytes);
+        self.record.http.response_bytes = Some(response_bytes);
+        if self.opened { self.write(State::Update) } else { self.open() }
+    }
+
+    pub(super) fn failed(&mut self, error: &'static str, blame: Blame) {
+        self.record.end.error = Some(error);
+        self.record.end.error_side = Some(blame);
+    }
+
+    pub(super) fn origin_version(&mut self, version: Version) {
+        if self.record.tls.origin_alpn.is_none() && self.record.tls.origin_version.is_some() {
+            let alpn = if version == Version::Http2 { "h2" } else { "http/1.1" };
+            self.record.tls.origin_alpn = Some(alpn.into());
+        }
+    }
+
+    /// The exchange was stopped, for this reason.
+    pub(super) fn block(&mut self, reason: &'static str) {
+        self.record.verdict.action = Some("block".into());
+        self.record.verdict.block_reason = Some(reason.into());
+    }
+
+    /// Takes over what the flow has learned since: the origin's side of it.
+    pub(super) fn refresh(&mut self) {
+        self.record.tls = self.flow.tls();
+        let (dns, connect, tls) = self.flow.dialled();
+        self.record.destination = self.flow.destination();
+        self.record.cost.dns = dns;
+        self.record.cost.connect = connect;
+        self.record.cost.tls = tls;
+        self.waited += [dns, connect, tls].into_iter().flatten().sum::<Duration>();
+    }
+
+    pub(super) fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    pub(super) fn tenant(&self) -> Arc<Tenant> {
+        Arc::clone(&self.tenant)
+    }
+
+    /// The rule that decided, if one did.
+    pub(super) fn deciding_rule(&self) -> Option<policy::Rule> {
+        self.deciding.and_then(|rule| self.tenant.policy.rule(rule)).cloned()
+    }
+
+    /// Moves the record to whoever goes on with the exchange; this one writes nothing.
+    pub(super) fn hand_over(&mut self) -> Self {
+        self.moved = true;
+        Self {
+            flow: Arc::clone(&self.flow),
+            tenant: Arc::clone(&self.tenant),
+            record: self.record.clone(),
+            began: self.began,
+            waited: self.waited,
+            opened: self.opened,
+            alerts: std::mem::take(&mut self.alerts),
+            deciding: self.deciding,
+            set_headers: SmallVec::new(),
+            moved: false,
+        }
+    }
+
+    fn write(&mut self, state: State) {
+        self.record.state = state;
+        self.flow.worker.events.append(self.flow.session.tenant.as_str(), &self.record);
+    }
+
+    /// The reference id that pages show: the record's own.
+    pub(super) fn reference(&self) -> uuid::Uuid {
+        self.record.id
+    }
+}
+
+fn rule_name(tenant: &Tenant, rule: RuleIndex) -> Option<Text> {
+    tenant.policy.rule(rule).map(|rule| Text::copied(&rule.name))
+}
+
+fn method_text(method: &str) -> Text {
+    match method {
+        "GET" => "GET".into(),
+        "POST" => "POST".into(),
+        "HEAD" => "HEAD".into(),
+        "PUT" => "PUT".into(),
+        "DELETE" => "DELETE".into(),
+        "OPTIONS" => "OPTIONS".into(),
+        "PATCH" => "PATCH".into(),
+        other => Text::copied(other),
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if self.moved {
+            return;
+        }
+        let total = self.began.elapsed();
+        self.record.cost.total = Some(total);
+        self.record.cost.gateway = Some(total.saturating_sub(self.waited));
+        self.flow.session.add_bytes(
+            self.record.http.request_bytes.unwrap_or(0),
+            self.record.http.response_bytes.unwrap_or(0),
+        );
+        self.write(State::Close);
+        for rule in self.alerts.iter().copied().chain(self.deciding) {
+            let Some(rule) = self.tenant.policy.rule(rule) else { continue };
+            if !matches!(rule.action, Action::Alert | Action::Block | Action::Coach) {
+                continue;
+            }
+            let mut alert = self.record.alert();
+            alert.verdict.rule = Some(Text::copied(&rule.name));
+            alert.verdict.action = Some(rule.action.name().into());
+            self.flow.worker.events.append(self.flow.session.tenant.as_str(), &alert);
+        }
+        self.flow.worker.pop.metrics.exchange_ended(self.flow.session.tenant.as_str(), &self.record);
+    }
+}

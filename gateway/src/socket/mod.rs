@@ -1,0 +1,7 @@
+//! Sockets: listeners, and what the operating system has to be told about them.
+
+mod limits;
+mod listen;
+
+pub use limits::{raise_descriptor_limit, refuse_core_dumps};
+pub use listen::{Accepting, bind};

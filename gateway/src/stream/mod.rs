@@ -1,0 +1,5 @@
+//! Inner streams: what a client wants to reach, and the bytes to and from it.
+
+mod io;
+
+pub use io::{Io, Rewind};
