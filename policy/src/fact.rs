@@ -237,6 +237,8 @@ pub enum Unobtainable {
     Timeout,
     NotDecrypted,
     EngineDown,
+    /// What carries it is malformed: others may read it otherwise.
+    Unreadable,
     /// Its gate has passed and nobody gathered it: a defect, so it fails closed.
     NotGathered,
 }
@@ -250,6 +252,7 @@ impl Unobtainable {
             Self::Timeout => "timeout",
             Self::NotDecrypted => "not_decrypted",
             Self::EngineDown => "engine_down",
+            Self::Unreadable => "unreadable",
             Self::NotGathered => "not_gathered",
         }
     }

@@ -6,7 +6,11 @@ use hyper::body::Bytes;
 use serde_json::{Value, json};
 
 /// A reply with a body of this type.
-pub(super) fn body(status: u16, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
+pub(super) fn body(
+    status: u16,
+    content_type: &'static str,
+    body: Vec<u8>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));
     *response.status_mut() =
         hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);

@@ -88,7 +88,7 @@ fn events(admin: &Admin, query: &BTreeMap<String, String>) -> Reply {
     let after = query.get("after").map(String::as_str).filter(|cursor| !cursor.is_empty());
     match admin.events.reader().after(tenant, after, limit) {
         Ok(page) => {
-            let mut response = reply::body(200, "application/x-ndjson", page.ndjson);
+            let mut response = reply::body(200, "application/x-ndjson", page.lines);
             if let Ok(cursor) = page.cursor.parse() {
                 response.headers_mut().insert("sluice-cursor", cursor);
             }

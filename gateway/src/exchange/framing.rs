@@ -18,7 +18,10 @@ pub struct Incoming {
 
 impl Incoming {
     pub fn new(length: BodyLength) -> Self {
-        Self { decoder: BodyDecoder::new(length), done: length.is_empty() }
+        Self {
+            decoder: BodyDecoder::new(length),
+            done: matches!(length, BodyLength::None | BodyLength::Exact(0)),
+        }
     }
 
     pub fn none() -> Self {
@@ -47,7 +50,7 @@ impl Incoming {
                 Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::Data(data)))),
                 Decoded::Trailers(fields) => {
                     self.done = true;
-                    return Poll::Ready(Ok(Some(Frame::Trailers(fields))));
+                    return Poll::Ready(Ok(Some(Frame::Trailers(*fields))));
                 }
                 Decoded::End => {
                     self.done = true;

@@ -201,10 +201,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
     }
 
     /// Scheme, authority and origin-form of the request target.
-    fn target(
-        &self,
-        head: &RequestHead,
-    ) -> Result<(Scheme, Option<Authority>, Bytes), Http1Error> {
+    fn target(&self, head: &RequestHead) -> Result<(Scheme, Option<Authority>, Bytes), Http1Error> {
         let target = RequestTarget::parse(&head.method, &head.target)
             .map_err(|error| Http1Error::Target(error.label()))?;
         Ok(match target {
@@ -339,13 +336,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
     /// Ends the connection in order.
     pub async fn shutdown(&mut self) -> io::Result<()> {
         self.wire.shutdown().await
-    }
-}
-
-fn scheme_of(scheme: http1::TargetScheme) -> Scheme {
-    match scheme {
-        http1::TargetScheme::Http => Scheme::Http,
-        http1::TargetScheme::Https => Scheme::Https,
     }
 }
 

@@ -97,10 +97,10 @@ pub fn canonical(
     let body = if received_all {
         Length::None
     } else {
-        fields.text("content-length").and_then(|it| it.parse().ok()).map_or(
-            Length::Framed,
-            Length::Exact,
-        )
+        fields
+            .text("content-length")
+            .and_then(|it| it.parse().ok())
+            .map_or(Length::Framed, Length::Exact)
     };
     let expects_continue =
         fields.text("expect").is_some_and(|it| it.eq_ignore_ascii_case("100-continue"));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use gateway_proto::client_hello::{ClientHello, ClientHelloReader, Progress};
-use gateway_proto::sniff::{self, Protocol};
+use gateway_proto::sniff::{Sniffed, sniff};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, timeout_at};
 
@@ -18,12 +18,22 @@ const READ_BYTES: usize = 4 * 1024;
 
 /// What a flow begins with. `raw` is everything that was read, to be read again.
 pub enum Peeked {
-    Tls { hello: Box<ClientHello>, raw: Bytes },
-    Http { raw: Bytes },
+    Tls {
+        hello: Box<ClientHello>,
+        raw: Bytes,
+    },
+    Http {
+        raw: Bytes,
+    },
     /// Neither; `protocol` is a stable label.
-    Other { raw: Bytes, protocol: &'static str },
+    Other {
+        raw: Bytes,
+        protocol: &'static str,
+    },
     /// The client ended, or stopped inside its first message.
-    Broken { label: &'static str },
+    Broken {
+        label: &'static str,
+    },
 }
 
 /// Reads until it is clear what the flow is.
@@ -35,22 +45,22 @@ pub async fn peek<Io: AsyncRead + Unpin>(io: &mut Io, prefix: Bytes) -> Peeked {
     loop {
         if !buffer.is_empty() {
             let fresh = buffer.get(fed..).unwrap_or_default();
-            match sniff::sniff(&buffer) {
-                Protocol::Tls => match reader.push(fresh) {
+            match sniff(&buffer) {
+                Sniffed::Tls => match reader.push(fresh) {
                     Progress::Done(hello) => {
-                        return Peeked::Tls { hello: Box::new(hello), raw: buffer.freeze() };
+                        return Peeked::Tls { hello, raw: buffer.freeze() };
                     }
                     Progress::NotTls(_) => {
                         return Peeked::Other { raw: buffer.freeze(), protocol: "not_tls" };
                     }
                     Progress::NeedMore => {}
                 },
-                Protocol::NeedMore => {}
-                Protocol::Http1 | Protocol::Http2Preface => {
+                Sniffed::NeedMore => {}
+                Sniffed::Http1 | Sniffed::Http2Preface => {
                     return Peeked::Http { raw: buffer.freeze() };
                 }
-                Protocol::Ssh => return Peeked::Other { raw: buffer.freeze(), protocol: "ssh" },
-                Protocol::Other => {
+                Sniffed::Ssh => return Peeked::Other { raw: buffer.freeze(), protocol: "ssh" },
+                Sniffed::Other => {
                     return Peeked::Other { raw: buffer.freeze(), protocol: "unknown_protocol" };
                 }
             }

@@ -32,9 +32,10 @@ pub struct HoldShare {
 impl HoldShare {
     /// Takes `bytes` more; `false`, and nothing taken, where the allowance is used up.
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let taken = self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
-            left.checked_sub(bytes)
-        });
+        let taken = self
+            .budget
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes));
         if taken.is_ok() {
             self.taken += bytes;
         }

@@ -136,9 +136,8 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         if !head.is_interim() {
             self.answered = true;
-            self.keep_alive = head.persistent()
-                && length != http1::BodyLength::UntilClose
-                && head.status != 101;
+            self.keep_alive =
+                head.persistent() && length != http1::BodyLength::UntilClose && head.status != 101;
             self.incoming = Incoming::new(length);
         }
         http1::strip_hop_by_hop(&mut head.fields);

@@ -72,7 +72,10 @@ impl AsyncWrite for OriginIo {
 pub enum Lease {
     Http1(Box<http1::Http1<OriginIo>>),
     /// A stream of its own on a shared connection; `None` until the head is sent.
-    Http2 { connection: SendRequest<Bytes>, stream: Option<http2::Http2> },
+    Http2 {
+        connection: SendRequest<Bytes>,
+        stream: Option<http2::Http2>,
+    },
 }
 
 impl Lease {

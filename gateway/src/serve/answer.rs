@@ -80,7 +80,8 @@ impl Refusal {
     /// What a whole flow was refused for, said again for each of its exchanges.
     pub(super) fn of_flow(tenant: &Tenant, end: &FlowEnd) -> Self {
         let rule = end.rule.as_ref().map(Text::as_str);
-        let message = rule.and_then(|name| tenant.policy.rule_named(name));
+        let message =
+            rule.and_then(|name| tenant.policy.rules().iter().find(|known| known.name == name));
         Self {
             rule: rule.map(Into::into),
             message: message.and_then(|rule| rule.message.as_deref()).map(Into::into),
@@ -169,10 +170,12 @@ pub(super) async fn coach<Io>(
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let app = transaction.record.app.id.as_ref().map_or_else(
-        || request.host.text(),
-        |app| Arc::from(app.as_str()),
-    );
+    let app = transaction
+        .record
+        .app
+        .id
+        .as_ref()
+        .map_or_else(|| request.host.text(), |app| Arc::from(app.as_str()));
     let tenant = transaction.tenant();
     let rule = tenant.policy.rule(coached.rule)?;
     let matter = Matter {
@@ -185,11 +188,8 @@ where
         transaction.record.verdict.justification = Some(justification.into());
         return Some(coached.proceed());
     }
-    let offer = Offer {
-        matter,
-        rule_name: rule.name.as_str().into(),
-        reference: transaction.reference(),
-    };
+    let offer =
+        Offer { matter, rule_name: rule.name.as_str().into(), reference: transaction.reference() };
     let proceed = proceed_url(flow, offer);
     by_rule(client, request, transaction, Kind::Coached, Some(&proceed)).await;
     None

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use gateway_proto::capsule::{self, Capsule};
+use gateway_proto::capsule::{CapsuleReader, udp_payload, write_udp};
 use gateway_proto::fields::Fields;
 use gateway_proto::target::Host;
 use policy::verdict::{DialPermit, Outcome};
@@ -107,10 +107,7 @@ async fn first_address(flow: &Flow, tenant: &Tenant) -> Result<IpAddr, FlowEnd> 
     let addresses = reach::resolve(flow, tenant, &flow.target(Scheme::Https))
         .await
         .map_err(|error| unreachable_end(&error))?;
-    addresses
-        .first()
-        .copied()
-        .ok_or_else(|| FlowEnd::refused("dns_nodata", Blame::Origin))
+    addresses.first().copied().ok_or_else(|| FlowEnd::refused("dns_nodata", Blame::Origin))
 }
 
 /// A socket that only the target can answer.
@@ -128,6 +125,7 @@ async fn bind(_permit: &DialPermit, target: SocketAddr) -> std::io::Result<UdpSo
 /// Moves datagrams both ways until the client ends or nothing moves.
 async fn relay(mut stream: MuxStream, socket: UdpSocket) -> FlowEnd {
     let mut inbox = BytesMut::new();
+    let mut reader = CapsuleReader::new();
     let mut packet = vec![0; DATAGRAM_BYTES_MAX];
     let (mut up, mut down) = (0_u64, 0_u64);
     let (error, blame) = loop {
@@ -139,7 +137,7 @@ async fn relay(mut stream: MuxStream, socket: UdpSocket) -> FlowEnd {
         match step {
             Step::Chunk(Ok(Some(chunk))) => {
                 inbox.extend_from_slice(&chunk);
-                match forward(&mut inbox, &socket).await {
+                match forward(&mut reader, &mut inbox, &socket).await {
                     Some(bytes) => up += bytes,
                     None => break (Some("bad_capsule"), Some(Blame::Client)),
                 }
@@ -150,7 +148,7 @@ async fn relay(mut stream: MuxStream, socket: UdpSocket) -> FlowEnd {
                 down += length as u64;
                 let payload = packet.get(..length).unwrap_or_default();
                 let mut out = BytesMut::with_capacity(length + 16);
-                capsule::write_datagram(payload, &mut out);
+                write_udp(payload, &mut out);
                 if stream.write_chunk(out.freeze()).await.is_err() {
                     break (Some("client_reset"), Some(Blame::Client));
                 }
@@ -168,10 +166,15 @@ enum Step {
 }
 
 /// Sends every whole datagram that has arrived; `None` where what came is no capsule.
-async fn forward(inbox: &mut BytesMut, socket: &UdpSocket) -> Option<u64> {
+async fn forward(
+    reader: &mut CapsuleReader,
+    inbox: &mut BytesMut,
+    socket: &UdpSocket,
+) -> Option<u64> {
     let mut bytes = 0;
-    while let Some(capsule) = capsule::read(inbox).ok()? {
-        if let Capsule::Datagram(payload) = capsule {
+    while let Some(datagram) = reader.datagram(inbox).ok()? {
+        // Other contexts than zero were never agreed on (RFC 9298 section 4): dropped.
+        if let Some(payload) = udp_payload(&datagram) {
             bytes += payload.len() as u64;
             // UDP may lose what the kernel does not take.
             drop(socket.send(&payload).await);

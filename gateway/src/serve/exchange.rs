@@ -302,12 +302,9 @@ impl Exchange<'_> {
         subject.port = request.port;
         let mut verdict = connect(&self.tenant.policy, &subject);
         if verdict.resolve_permit().is_some() {
-            let resolved =
-                reach::resolve(self.flow, self.tenant, &target_of(request)).await;
-            subject.address = resolved
-                .map_err(|error| Refusal::unreachable(&error))?
-                .first()
-                .copied();
+            let resolved = reach::resolve(self.flow, self.tenant, &target_of(request)).await;
+            subject.address =
+                resolved.map_err(|error| Refusal::unreachable(&error))?.first().copied();
             verdict = connect(&self.tenant.policy, &subject);
         }
         match verdict.outcome {
@@ -437,7 +434,8 @@ impl Exchange<'_> {
     ) -> Result<(Opened, bool), reach::Unreachable> {
         let http2 = request.upgrade.is_none();
         let by_flow = request.scheme == Scheme::Https && *request.host.text() == *self.flow.host;
-        if by_flow && http2
+        if by_flow
+            && http2
             && let Some(opened) = self.flow.first.lock().take()
         {
             return Ok((opened, false));
@@ -458,8 +456,7 @@ impl Exchange<'_> {
             }
         }
         let tolerate = self.flow.tenancy.coach.tolerates(&self.flow.session.who, &target.host);
-        let opened =
-            reach::open(self.flow, self.tenant, dial, &target, http2, tolerate).await?;
+        let opened = reach::open(self.flow, self.tenant, dial, &target, http2, tolerate).await?;
         Ok((opened, false))
     }
 
@@ -533,7 +530,7 @@ fn split(target: &str) -> (&str, &str) {
 impl Transaction {
     fn held(&mut self, held: &Held) {
         let content = &mut self.record.content;
-        content.file_name = held.file_name.as_deref().map(Text::copied);
+        content.file_name = held.file_names.first().map(|it| Text::copied(it));
         content.file_type = held.file_type.as_deref().map(Text::copied);
         content.file_size = held.file_size;
     }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use gateway_proto::client_hello::ClientHello;
+use gateway_proto::ja4::{Transport, ja4};
 use gateway_proto::target::Host;
 use parking_lot::Mutex;
 use policy::decrypt::DecryptAction;
@@ -225,11 +226,7 @@ impl FlowEnd {
 
     /// Ended by the gateway, without a verdict against it.
     pub(super) fn ended(label: &'static str) -> Self {
-        Self {
-            action: "allow",
-            block_reason: None,
-            ..Self::refused(label, Blame::Gateway)
-        }
+        Self { action: "allow", block_reason: None, ..Self::refused(label, Blame::Gateway) }
     }
 
     pub(super) fn moved(from_client: u64, to_client: u64) -> Self {
@@ -300,8 +297,8 @@ pub(super) async fn serve(
 impl Flow {
     /// Takes over what the ClientHello says.
     fn learn(&mut self, hello: &ClientHello) {
-        self.ja4 = Some(hello.ja4().into());
-        let Some(sni) = hello.host() else { return };
+        self.ja4 = Some(ja4(hello, Transport::Tcp).into());
+        let Some(sni) = hello.server_name() else { return };
         let sni: Arc<str> = sni.into();
         if *sni != *self.host {
             self.host_source = HostSource::Sni;
@@ -314,13 +311,7 @@ impl Flow {
     }
 }
 
-async fn decide(
-    mut flow: Flow,
-    tenant: Arc<Tenant>,
-    io: Io,
-    peeked: Peeked,
-    began: Instant,
-) {
+async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, began: Instant) {
     if let Some(end) = contradiction(&mut flow, &tenant, &peeked) {
         return refuse(flow, &tenant, io, peeked, began, end).await;
     }
@@ -331,11 +322,11 @@ async fn decide(
     match peeked {
         Peeked::Tls { raw, .. } => {
             let site = flow.worker.pop.catalog.site(&flow.host);
-            let decision = decrypt(&tenant.decrypt, &flow.subject(None), &site);
-            let reason = decision.rule.map_or("default", |_| "rule");
-            let rule = decision.rule.and_then(|rule| tenant.decrypt.rule_name(rule)).map(Text::copied);
-            flow.seen.lock().decrypt_reason = Some(rule.clone().unwrap_or_else(|| reason.into()));
-            match decision.action {
+            let (action, rule) = decrypt(&tenant.decrypt, &flow.subject(flow.asked.ip()), &site);
+            let rule = rule.map(|rule| Text::copied(&rule.name));
+            flow.seen.lock().decrypt_reason =
+                Some(rule.clone().unwrap_or_else(|| "default".into()));
+            match action {
                 DecryptAction::Decrypt => {
                     flow.seen.lock().decrypted = Some(true);
                     intercept::serve(Arc::new(flow), tenant, permit, Rewind::new(raw, io), began)
@@ -359,7 +350,11 @@ async fn decide(
             bypass(flow, &tenant, &permit, io, raw, began).await;
         }
         Peeked::Broken { label } => {
-            let end = FlowEnd { action: "allow", block_reason: None, ..FlowEnd::refused(label, Blame::Client) };
+            let end = FlowEnd {
+                action: "allow",
+                block_reason: None,
+                ..FlowEnd::refused(label, Blame::Client)
+            };
             flow.record(&tenant, began, &end);
         }
     }
@@ -406,10 +401,9 @@ async fn connect_gate(flow: &Flow, tenant: &Tenant) -> Result<DialPermit, FlowEn
             blame: None,
             ..FlowEnd::refused(if rule.is_some() { "rule" } else { "default" }, Blame::Gateway)
         }),
-        Outcome::Redirect { rule } => Err(FlowEnd {
-            rule: rule_text(rule),
-            ..FlowEnd::refused("rule", Blame::Gateway)
-        }),
+        Outcome::Redirect { rule } => {
+            Err(FlowEnd { rule: rule_text(rule), ..FlowEnd::refused("rule", Blame::Gateway) })
+        }
         Outcome::Pending(_) => Err(FlowEnd::refused("undecided", Blame::Gateway)),
     }
 }
@@ -425,7 +419,8 @@ async fn refuse(
 ) {
     let site = flow.worker.pop.catalog.site(&flow.host);
     let bypassed = matches!(peeked, Peeked::Tls { .. })
-        && decrypt(&tenant.decrypt, &flow.subject(None), &site).action != DecryptAction::Decrypt;
+        && decrypt(&tenant.decrypt, &flow.subject(flow.asked.ip()), &site).0
+            != DecryptAction::Decrypt;
     match peeked {
         Peeked::Tls { raw, .. } if !bypassed => {
             flow.seen.lock().decrypted = Some(true);

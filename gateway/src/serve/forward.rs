@@ -12,7 +12,7 @@ use super::hold::Replay;
 use super::pulse::{BEAT, Pulse};
 use super::relay::{Pump, PumpError};
 use super::transaction::Transaction;
-use crate::exchange::{Request, Response, Sink, Source, Version};
+use crate::exchange::{Request, Response, Sink, Version};
 use crate::ident::Blame;
 use crate::origin::Lease;
 
@@ -68,10 +68,10 @@ pub(super) async fn send(
     lease: &mut Lease,
     request: &Request,
 ) -> Result<(), Failure> {
-    lease.start(request).await.map_err(|error| Failure {
-        retryable: true,
-        ..Failure::origin(origin_label(&error))
-    })
+    lease
+        .start(request)
+        .await
+        .map_err(|error| Failure { retryable: true, ..Failure::origin(origin_label(&error)) })
 }
 
 /// Moves both bodies until the exchange has ended.
@@ -80,7 +80,7 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     replay: &mut Replay,
     lease: &mut Lease,
     request: &Request,
-    transaction: &mut Transaction<'_>,
+    transaction: &mut Transaction,
     pulse: &mut Pulse,
     judge: Judge<'_>,
 ) -> Result<Forwarded, Failure> {
@@ -142,7 +142,7 @@ async fn head<Io: AsyncRead + AsyncWrite + Unpin>(
     replay: &mut Replay,
     lease: &mut Lease,
     upload: &mut Pump,
-    transaction: &mut Transaction<'_>,
+    transaction: &mut Transaction,
     pulse: &mut Pulse,
     sent_at: Instant,
 ) -> Result<Response, Failure> {
@@ -193,7 +193,7 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
     lease: &mut Lease,
     upload: &mut Pump,
     download: &mut Pump,
-    transaction: &mut Transaction<'_>,
+    transaction: &mut Transaction,
     pulse: &mut Pulse,
 ) -> Result<(), Failure> {
     let waiting = Instant::now();
@@ -203,8 +203,7 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
         if !upload.is_done() {
             let mut source = replay.before(client);
             // A failing upload does not end the exchange: the response may explain it.
-            if let Poll::Ready(Err(PumpError::Source(_))) =
-                upload.poll(&mut source, lease, context)
+            if let Poll::Ready(Err(PumpError::Source(_))) = upload.poll(&mut source, lease, context)
             {
                 return Poll::Ready(Err(Failure::client("request_truncated")));
             }

@@ -101,11 +101,11 @@ pub(super) async fn hold<Io: AsyncRead + AsyncWrite + Unpin>(
             }
         }
     }
-    Ok(Hold::Whole(facts(request, replay, size)))
+    Ok(facts(request, replay, size))
 }
 
-/// What a whole body says of the file it carries.
-fn facts(request: &Request, replay: &Replay, size: u64) -> Held {
+/// What a whole body says of the files it carries.
+fn facts(request: &Request, replay: &Replay, size: u64) -> Hold {
     let mut whole = BytesMut::with_capacity(usize::try_from(size).unwrap_or(0));
     for frame in &replay.frames {
         if let Frame::Data(data) = frame {
@@ -113,15 +113,21 @@ fn facts(request: &Request, replay: &Replay, size: u64) -> Held {
         }
     }
     let bytes = whole.freeze();
-    let content_type = request.fields.text("content-type");
-    let part = content_type.and_then(|it| multipart::first_file(it.as_bytes(), &bytes));
-    match part {
-        Some(part) => Held {
-            file_name: Some(part.file_name),
-            file_type: None,
-            file_size: Some(part.size),
-            bytes,
-        },
-        None => Held { file_name: None, file_type: None, file_size: Some(size), bytes },
-    }
+    let content_type = request.fields.first("content-type").map_or(b"".as_slice(), |it| it);
+    let parts = match multipart::parts(content_type, &bytes) {
+        Ok(parts) => parts,
+        // The origin may read it otherwise: nothing here may be believed.
+        Err(_) => return Hold::Unobtainable(Unobtainable::Unreadable),
+    };
+    let Some(parts) = parts else {
+        return Hold::Whole(Held { file_size: Some(size), bytes, ..Held::default() });
+    };
+    let files: Vec<_> = parts.into_iter().filter(multipart::Part::is_file).collect();
+    let file_size = files.iter().map(|file| file.bytes).max();
+    let file_names = files
+        .into_iter()
+        .flat_map(|file| [file.file_name, file.extended_file_name])
+        .flatten()
+        .collect();
+    Hold::Whole(Held { bytes, file_names, file_type: None, file_size })
 }

@@ -238,11 +238,6 @@ pub(super) async fn proxied(flow: Arc<Flow>, io: Rewind<Io>) {
 }
 
 /// Serves the gateway's own notice pages.
-pub(super) async fn notice(
-    flow: Arc<Flow>,
-    tenant: Arc<Tenant>,
-    io: Rewind<Io>,
-    began: Instant,
-) {
+pub(super) async fn notice(flow: Arc<Flow>, tenant: Arc<Tenant>, io: Rewind<Io>, began: Instant) {
     connection(flow, tenant, Way::Notice, io, began).await;
 }

@@ -22,8 +22,8 @@ mod start;
 mod tenancy;
 mod transaction;
 mod tunnel;
-mod upkeep;
 mod upgrade;
+mod upkeep;
 
 pub use start::{ServeError, run};
 pub(crate) use upkeep::gauges;

@@ -15,9 +15,10 @@ pub(super) fn request(tenant: &Tenant, request: &mut Request, rules: &[RuleIndex
         let Some(rule) = tenant.policy.rule(*rule) else { continue };
         for (name, value) in &rule.headers {
             request.fields.remove(name);
-            request
-                .fields
-                .push(Bytes::copy_from_slice(name.as_bytes()), Bytes::copy_from_slice(value.as_bytes()));
+            request.fields.push(
+                Bytes::copy_from_slice(name.as_bytes()),
+                Bytes::copy_from_slice(value.as_bytes()),
+            );
         }
     }
 }

@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 use super::pop::Worker;
 use super::refused;
 use crate::event::{Client, Record, RecordType, State};
-use crate::ident::{AccessMethod, Blame, Channel, ClientIdentity, TokenError, TokenIdentity, TokenUser, Who};
+use crate::ident::{
+    AccessMethod, Blame, Channel, ClientIdentity, TokenError, TokenIdentity, TokenUser, Who,
+};
 use crate::snapshot::Tenant;
 use crate::tunnel::Session;
 use crate::tunnel::accept::{Refusal, RefusalReason, TunnelTls};
@@ -27,9 +29,7 @@ pub(super) enum Credential {
 /// The tunnel's own value that tokens can be bound to (RFC 9266).
 pub(super) fn channel(tls: &TlsStream<TcpStream>) -> Option<Vec<u8>> {
     let (_, connection) = tls.get_ref();
-    connection
-        .export_keying_material(vec![0_u8; 32], b"EXPORTER-Channel-Binding", Some(b""))
-        .ok()
+    connection.export_keying_material(vec![0_u8; 32], b"EXPORTER-Channel-Binding", Some(b"")).ok()
 }
 
 /// Checks a bearer token of a tunnel.
@@ -40,8 +40,7 @@ pub(super) fn token(
 ) -> Result<Credential, RefusalReason> {
     let token = shown.and_then(|it| scheme(it, "bearer")).ok_or(RefusalReason::NoToken)?;
     let jwks = tenant.jwks.as_ref().ok_or(RefusalReason::BadToken("token_not_configured"))?;
-    let expect =
-        tenant.expectations().ok_or(RefusalReason::BadToken("token_not_configured"))?;
+    let expect = tenant.expectations().ok_or(RefusalReason::BadToken("token_not_configured"))?;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     jwks.verify(token, &expect, Channel { tls_exporter: channel }, now.as_secs())
         .map(|identity| Credential::Token(Box::new(identity)))
@@ -97,15 +96,7 @@ pub(super) fn open(
         ..Client::default()
     };
     let ended: CancellationToken = tenancy.ended.child_token();
-    let session = Session::new(
-        tenant.name.clone(),
-        who,
-        access,
-        peer,
-        serial,
-        client,
-        ended,
-    );
+    let session = Session::new(tenant.name.clone(), who, access, peer, serial, client, ended);
     let session = Arc::new(session);
     tenancy.sessions.insert(&session);
     // Revocation ends what is in the table; what was revoked a moment before must not slip in.
@@ -124,10 +115,7 @@ pub(super) fn is_revoked(tenant: &Tenant, session: &Session) -> bool {
     tenant.revoked.revokes(session.serial.as_deref(), session.who.device.as_deref())
 }
 
-fn who(
-    tenant: &Tenant,
-    credential: Credential,
-) -> (Who, Option<Arc<str>>, Option<&'static str>) {
+fn who(tenant: &Tenant, credential: Credential) -> (Who, Option<Arc<str>>, Option<&'static str>) {
     match credential {
         Credential::Certificate(identity) => {
             let serial = identity.serial.clone();
@@ -175,12 +163,7 @@ pub(super) fn close(
     worker.pop.metrics.session_closed(session.access);
 }
 
-fn write(
-    worker: &Worker,
-    session: &Session,
-    state: State,
-    ending: Option<(&'static str, Blame)>,
-) {
+fn write(worker: &Worker, session: &Session, state: State, ending: Option<(&'static str, Blame)>) {
     let mut record = Record::now(RecordType::Session);
     record.id = session.id.0;
     record.state = state;

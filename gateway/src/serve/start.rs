@@ -15,12 +15,13 @@ use super::pop::{Parts, Pop, Worker};
 use super::tenancy::root_source;
 use super::{drain, tunnel, upkeep};
 use crate::admin;
+use crate::config;
 use crate::event::{EventLog, Options};
-use crate::flow::guard::Guard;
+use crate::flow::guard::{Guard, GuardSettings};
 use crate::ident::TenantName;
 use crate::limit::hold::HoldBudget;
 use crate::limit::window::ProcessWindow;
-use crate::origin::resolve::Resolver;
+use crate::origin::resolve::{NameServers, Resolver, ResolverSettings};
 use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Watcher};
 use crate::socket::{Accepting, bind, raise_descriptor_limit, refuse_core_dumps};
 use crate::telemetry::{self, Metrics};
@@ -165,8 +166,11 @@ fn build(
         ServeError::Catalog(problems.first().map(ToString::to_string).unwrap_or_default())
     })?;
     let memory = gateway.config.limits.memory.bytes_of(upkeep::memory_total());
-    let (roots, warnings) =
-        Roots::load(root_source(gateway.config.origin.roots), &gateway.extra_roots, SystemTime::now());
+    let (roots, warnings) = Roots::load(
+        root_source(gateway.config.origin.roots),
+        &gateway.extra_roots,
+        SystemTime::now(),
+    );
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -188,16 +192,25 @@ fn build(
 /// The guard of a configuration.
 pub(super) fn guard(gateway: &GatewayUnit, own: Vec<SocketAddr>) -> Guard {
     let config = &gateway.config;
-    Guard::new(
-        own,
-        config.origin.allow_private.iter().map(|network| network.0).collect(),
-        config.limits.connect_ports.iter().map(|range| range.0.clone()).collect(),
-    )
+    Guard::new(GuardSettings {
+        listening: own,
+        allow_private: config.origin.allow_private.iter().map(|network| network.0).collect(),
+        connect_ports: config.limits.connect_ports.iter().map(|range| range.0.clone()).collect(),
+    })
 }
 
 /// The resolver of a configuration.
 pub(super) fn resolver(gateway: &GatewayUnit) -> Result<Resolver, ServeError> {
-    Resolver::new(&gateway.config.origin).map_err(|error| ServeError::Resolver(error.to_string()))
+    let origin = &gateway.config.origin;
+    let servers = match &origin.resolver {
+        config::Resolver::System => NameServers::System,
+        config::Resolver::Servers(servers) => {
+            NameServers::Addresses(servers.iter().map(|server| server.0).collect())
+        }
+    };
+    let hosts = origin.hosts.iter().map(|(name, address)| (name.0.clone(), *address));
+    Resolver::new(ResolverSettings { servers, hosts: hosts.collect() })
+        .map_err(|error| ServeError::Resolver(error.to_string()))
 }
 
 /// Deals connections out to the workers in turn.

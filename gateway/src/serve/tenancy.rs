@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 use super::pop::Pop;
 use crate::ident::TenantName;
@@ -77,8 +78,8 @@ impl Tenancy {
             self.authority.store(Some(Arc::new((Arc::clone(material), Arc::clone(&same)))));
             return Ok(same);
         }
-        let authority =
-            Arc::new(Authority::new(material.cert_der().clone(), &material.key_zeroizing())?);
+        let key = Zeroizing::new(material.key_der().secret_der().to_vec());
+        let authority = Arc::new(Authority::new(material.cert_der().clone(), &key)?);
         pop.own.replace(self.name.as_str(), Some(material.cert_der().clone()));
         self.authority.store(Some(Arc::new((Arc::clone(material), Arc::clone(&authority)))));
         Ok(authority)

@@ -203,6 +203,10 @@ impl Drop for Transaction {
             alert.verdict.action = Some(rule.action.name().into());
             self.flow.worker.events.append(self.flow.session.tenant.as_str(), &alert);
         }
-        self.flow.worker.pop.metrics.exchange_ended(self.flow.session.tenant.as_str(), &self.record);
+        self.flow
+            .worker
+            .pop
+            .metrics
+            .exchange_ended(self.flow.session.tenant.as_str(), &self.record);
     }
 }

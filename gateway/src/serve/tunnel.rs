@@ -19,10 +19,10 @@ use crate::exchange::muxed;
 use crate::ident::{AccessMethod, TenantName};
 use crate::snapshot::Tenant;
 use crate::stream::{Io, Rewind};
+use crate::tunnel::Session;
 use crate::tunnel::accept::{self, Accepted, Refusal, RefusalReason};
 use crate::tunnel::http1::{self, First};
 use crate::tunnel::mux::{self, Code};
-use crate::tunnel::Session;
 
 /// Receive windows of all streams of one tunnel together: several streams at 1 Gbit/s and 100 ms.
 const TUNNEL_WINDOW_BYTES: u64 = 32 * 1024 * 1024;
@@ -35,9 +35,8 @@ pub(super) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
         let refusal = Refusal { tenant: None, reason: RefusalReason::TooManyTunnels };
         return refused::record(&worker, peer, &refusal);
     };
-    let accepted = accept::accept(stream, &pop.snapshot, |tenant| {
-        Arc::clone(&pop.tenancy(tenant).tunnel)
-    });
+    let accepted =
+        accept::accept(stream, &pop.snapshot, |tenant| Arc::clone(&pop.tenancy(tenant).tunnel));
     match Box::pin(accepted).await {
         Err(refusal) => refused::record(&worker, peer, &refusal),
         Ok(accepted) => Box::pin(run(worker, accepted, peer, counted)).await,
@@ -66,17 +65,16 @@ async fn muxed_tunnel(
     peer: SocketAddr,
     _counted: TunnelGuard,
 ) {
-    let settings = mux::Settings {
-        streams_max: streams_max(&worker, &tenant),
-        ..mux::Settings::default()
-    };
+    let settings =
+        mux::Settings { streams_max: streams_max(&worker, &tenant), ..mux::Settings::default() };
     let window = worker.pop.windows.tunnel(TUNNEL_WINDOW_BYTES);
     let channel = session::channel(&tls);
     let (driver, mut incoming, handle) = mux::serve(tls, settings, window);
     let driving = worker.pop.tasks.spawn(driver);
     let mut session = None;
     if let Some(credential) = credential {
-        session = session::open(&worker, &tenant, credential, Some(&facts), peer, AccessMethod::Tls);
+        session =
+            session::open(&worker, &tenant, credential, Some(&facts), peer, AccessMethod::Tls);
         if session.is_none() {
             handle.close();
         }
@@ -166,8 +164,9 @@ async fn stream(worker: Arc<Worker>, session: Arc<Session>, request: mux::Reques
             let _counted = session.stream();
             let Some((mut request, client)) = muxed::canonical(request) else { return };
             request.fields.remove("proxy-authorization");
+            let flow = Arc::new(flow);
             tokio::select! {
-                () = exchange::serve_muxed(&Arc::new(flow), request, client) => {}
+                () = exchange::serve_muxed(&flow, request, client) => {}
                 () = session.ended.cancelled() => {}
             }
         }
@@ -223,8 +222,7 @@ pub(super) async fn plain_tunnel(
                 return;
             }
         };
-        let session =
-            session::open(&worker, &tenant, credential, facts.as_ref(), peer, access);
+        let session = session::open(&worker, &tenant, credential, facts.as_ref(), peer, access);
         let Some(session) = session else { return };
         let ended = session.ended.clone();
         tokio::select! {

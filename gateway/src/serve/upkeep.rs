@@ -14,6 +14,9 @@ use crate::ident::TenantName;
 use crate::limit::window::Pressure;
 use crate::tls::Roots;
 
+/// Memory pages of every platform this is built for.
+const PAGE_BYTES: u64 = 4096;
+
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Beyond this share of the memory limit windows stop growing; beyond the second they shrink.
 const PRESSURE_HIGH_PERCENT: u64 = 80;
@@ -61,7 +64,9 @@ fn follow(pop: &Pop, events: &EventLog) {
             name.as_str(),
             TenantSettings {
                 quota_bytes: tenant.config.events.max_bytes.map(|it| it.bytes()),
-                redaction: crate::event::Redaction::with_keys(&tenant.config.privacy.redact),
+                redaction: crate::event::Redaction::with_keys(
+                    tenant.config.privacy.redact.iter().map(String::as_str),
+                ),
             },
         );
     }
@@ -80,8 +85,7 @@ fn swap_gateway(pop: &Pop) {
         Err(error) => tracing::error!("{error}"),
     }
     let source = root_source(gateway.config.origin.roots);
-    let (roots, warnings) =
-        Roots::load(source, &gateway.extra_roots, std::time::SystemTime::now());
+    let (roots, warnings) = Roots::load(source, &gateway.extra_roots, std::time::SystemTime::now());
     for warning in warnings {
         tracing::warn!("{warning}");
     }
@@ -130,7 +134,7 @@ fn resident_bytes() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm")
         .ok()
         .and_then(|text| text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()));
-    pages.unwrap_or(0) * rustix::param::page_size() as u64
+    pages.unwrap_or(0) * PAGE_BYTES
 }
 
 fn open_descriptors() -> u64 {

@@ -1,6 +1,8 @@
 //! Process limits: as many descriptors as allowed, no memory image for anybody.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 /// Raises the soft limit of open descriptors to the hard one and says what it is now.
 #[must_use]

@@ -154,14 +154,10 @@ impl Metrics {
                 "sluice_config_last_reload_successful",
                 "1 where every unit's last load succeeded, else 0.",
             )?,
-            config_units_failed: to.gauge(
-                "sluice_config_units_failed",
-                "Units that run on their last good copy.",
-            )?,
-            window_bytes: to.gauge(
-                "sluice_window_bytes",
-                "Receive window granted to tunnel streams.",
-            )?,
+            config_units_failed: to
+                .gauge("sluice_config_units_failed", "Units that run on their last good copy.")?,
+            window_bytes: to
+                .gauge("sluice_window_bytes", "Receive window granted to tunnel streams.")?,
             resident_bytes: to.gauge("sluice_resident_bytes", "Resident memory.")?,
             open_descriptors: to.gauge("sluice_open_descriptors", "Open file descriptors.")?,
             uptime_seconds: to.add(Gauge::new("sluice_uptime_seconds", "Time since the start."))?,

@@ -63,15 +63,15 @@ impl Collector for TenantCounter {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut family = MetricFamily::new();
+        let mut family = MetricFamily::default();
         family.set_name(self.desc.fq_name.clone());
         family.set_help(self.desc.help.clone());
         family.set_field_type(MetricType::COUNTER);
         let metrics = self.series().into_iter().map(|(tenant, count)| {
-            let mut label = LabelPair::new();
+            let mut label = LabelPair::default();
             label.set_name("tenant".to_owned());
             label.set_value(tenant);
-            let mut counter = Counter::new();
+            let mut counter = Counter::default();
             #[expect(clippy::cast_precision_loss, reason = "Prometheus counts in floats")]
             counter.set_value(count as f64);
             let mut metric = Metric::from_label(vec![label]);

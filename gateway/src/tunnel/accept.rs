@@ -168,12 +168,8 @@ fn build(
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let algorithms = provider.signature_verification_algorithms;
     let mandatory = tenant.config.identity.require == Require::Certificate;
-    let verifier = Arc::new(DeviceVerifier::new(
-        Arc::clone(tenant),
-        Arc::clone(known),
-        mandatory,
-        algorithms,
-    ));
+    let verifier =
+        Arc::new(DeviceVerifier::new(Arc::clone(tenant), Arc::clone(known), mandatory, algorithms));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
@@ -251,9 +247,8 @@ fn tenant_of(hello: &ClientHello<'_>, snapshot: &Snapshot) -> Option<Arc<Tenant>
     let gateway = snapshot.gateway();
     let name = hello.server_name()?.to_ascii_lowercase();
     let label = name.strip_suffix(gateway.config.domain.as_str())?.strip_suffix('.')?;
-    let tenant = label
-        .strip_prefix("gateway-backup-")
-        .or_else(|| label.strip_prefix("gateway-"))?;
+    let tenant =
+        label.strip_prefix("gateway-backup-").or_else(|| label.strip_prefix("gateway-"))?;
     snapshot.tenant(tenant)
 }
 

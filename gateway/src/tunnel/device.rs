@@ -159,9 +159,7 @@ impl DeviceVerifier {
         match error {
             webpki::Error::CertExpired { .. } => CertificateError::Expired.into(),
             webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet.into(),
-            webpki::Error::RequiredEkuNotFoundContext(_) => {
-                CertificateError::InvalidPurpose.into()
-            }
+            webpki::Error::RequiredEkuNotFoundContext(_) => CertificateError::InvalidPurpose.into(),
             _ => {
                 let copies = ClientIdentity::from_der(end_entity)
                     .is_ok_and(|identity| self.known.has(&identity));

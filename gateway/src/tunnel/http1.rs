@@ -65,7 +65,8 @@ pub async fn first<Io: AsyncRead + Unpin>(io: &mut Io) -> Result<First, FirstErr
             let raw = before.freeze().slice(..head_bytes);
             return Ok(First { head, raw, rest: buffer.freeze() });
         }
-        let count = timeout(wait, io.read_buf(&mut buffer)).await.map_err(|_| FirstError::Slow)??;
+        let count =
+            timeout(wait, io.read_buf(&mut buffer)).await.map_err(|_| FirstError::Slow)??;
         if count == 0 {
             return Err(FirstError::Ended);
         }

@@ -94,7 +94,12 @@ impl CoachMemory {
     /// The matter of an origin certificate fault that a tenant only warns of.
     #[must_use]
     pub fn fault_matter(who: &Who, host: &str) -> Matter {
-        Matter { user: Arc::clone(&who.user), device: who.device.clone(), app: host.into(), rule: 0 }
+        Matter {
+            user: Arc::clone(&who.user),
+            device: who.device.clone(),
+            app: host.into(),
+            rule: 0,
+        }
     }
 
     /// Whether this user has chosen to go on in spite of a host's certificate fault.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use policy::Policy;
 use policy::catalog::Site;
-use policy::decrypt::{DecryptDecision, DecryptRules};
+use policy::decrypt::{DecryptAction, DecryptRule, DecryptRules, DecryptVerdict};
 use policy::fact::{Fact, Facts, Key, Unobtainable, Value};
 use policy::verdict::{DialPermit, Verdict};
 use smallvec::SmallVec;
@@ -33,18 +33,29 @@ pub fn connect(policy: &Policy, subject: &ConnectSubject<'_>) -> Verdict<DialPer
     policy.connect(&facts)
 }
 
-/// Whether the flow is decrypted. The app is what the name says.
+/// Whether the flow is decrypted, and which rule says so. The app is what the name says; an
+/// address that is not known yet counts as one that cannot be had, so that a bypass by address
+/// never applies to a name.
 #[must_use]
-pub fn decrypt(
-    rules: &DecryptRules,
+pub fn decrypt<'r>(
+    rules: &'r DecryptRules,
     subject: &ConnectSubject<'_>,
     site: &Site<'_>,
-) -> DecryptDecision {
+) -> (DecryptAction, Option<&'r DecryptRule>) {
     let groups = groups(subject.session);
     let mut facts = Facts::new();
     set_connect_facts(&mut facts, subject, &groups);
     set_site_facts(&mut facts, site);
-    rules.decide(&facts)
+    if subject.address.is_none() {
+        facts.set(Key::DestIp, Fact::Unobtainable(Unobtainable::NotDecrypted));
+    }
+    match rules.decide(&facts) {
+        DecryptVerdict::Decided { action, rule, .. } => {
+            (action, rule.and_then(|rule| rules.rule(rule)))
+        }
+        // Every key such rules may use has been set.
+        DecryptVerdict::Pending(_) => (DecryptAction::Decrypt, None),
+    }
 }
 
 pub(super) type Groups<'a> = SmallVec<[&'a str; 8]>;
@@ -59,8 +70,8 @@ pub(super) fn text<'a>(value: Option<&'a str>) -> Fact<'a> {
 
 pub(super) fn set_connect_facts<'a>(
     facts: &mut Facts<'a>,
-    subject: &ConnectSubject<'a>,
-    groups: &'a Groups<'a>,
+    subject: &'a ConnectSubject<'_>,
+    groups: &'a Groups<'_>,
 ) {
     let who = &subject.session.who;
     facts.set(Key::User, Fact::Known(Value::Text(&who.user)));
@@ -81,7 +92,7 @@ pub(super) fn set_connect_facts<'a>(
     facts.set(Key::DestCountry, Fact::Unobtainable(Unobtainable::EngineDown));
 }
 
-pub(super) fn set_site_facts<'a>(facts: &mut Facts<'a>, site: &Site<'a>) {
+pub(super) fn set_site_facts<'a>(facts: &mut Facts<'a>, site: &'a Site<'_>) {
     facts.set(Key::App, text(site.app));
     facts.set(Key::AppTag, Fact::Known(Value::Texts(site.tags)));
     facts.set(Key::Category, Fact::Known(Value::Texts(site.categories)));

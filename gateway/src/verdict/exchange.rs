@@ -28,8 +28,10 @@ pub enum BodyFacts<'a> {
 #[derive(Debug, Default)]
 pub struct Held {
     pub bytes: bytes::Bytes,
-    pub file_name: Option<String>,
+    /// Of every file in it, as either spelling gives it.
+    pub file_names: Vec<String>,
     pub file_type: Option<String>,
+    /// Of the largest file, bytes.
     pub file_size: Option<u64>,
 }
 
@@ -110,8 +112,7 @@ pub fn on_exchange(subject: &Subject<'_>, gate: Gate) -> Ruling {
             _ => None,
         },
     });
-    let configured =
-        classification.site.app.and_then(|app| subject.config.instances.get(app));
+    let configured = classification.site.app.and_then(|app| subject.config.instances.get(app));
     let instance_kind = instance::kind(configured, classification.instance.as_deref());
 
     let groups = groups(subject.connect.session);
@@ -119,10 +120,14 @@ pub fn on_exchange(subject: &Subject<'_>, gate: Gate) -> Ruling {
     instances.push(instance_kind.as_str());
     instances.extend(classification.instance.as_deref());
 
+    let file_names: SmallVec<[&str; 4]> = match subject.body {
+        BodyFacts::Held(held) => held.file_names.iter().map(String::as_str).collect(),
+        _ => SmallVec::new(),
+    };
     let mut facts = Facts::new();
     set_connect_facts(&mut facts, &subject.connect, &groups);
     set_site_facts(&mut facts, &classification.site);
-    set_request_facts(&mut facts, subject, &classification, &instances);
+    set_request_facts(&mut facts, subject, &classification, &instances, &file_names);
 
     let mut judged: Option<Judged> = None;
     let several = classification.operations.len() > 1;
@@ -152,17 +157,18 @@ pub fn on_exchange(subject: &Subject<'_>, gate: Gate) -> Ruling {
     }
 }
 
-fn set_request_facts<'a>(
-    facts: &mut Facts<'a>,
-    subject: &Subject<'a>,
-    classification: &Classification<'a, 'a>,
-    instances: &'a [&'a str],
+fn set_request_facts<'f>(
+    facts: &mut Facts<'f>,
+    subject: &'f Subject<'_>,
+    classification: &'f Classification<'_, '_>,
+    instances: &'f [&'f str],
+    file_names: &'f [&'f str],
 ) {
     let undecided = classification.wants_body && matches!(subject.body, BodyFacts::Unread);
     facts.set(Key::Instance, pending_if(undecided, Fact::Known(Value::Texts(instances))));
     facts.set(Key::Url, Fact::Known(Value::Text(subject.url)));
     facts.set(Key::Method, Fact::Known(Value::Text(subject.request.method())));
-    let by_body = |fact: Option<Fact<'a>>| match subject.body {
+    let by_body = |fact: Option<Fact<'f>>| match subject.body {
         BodyFacts::None => Fact::Inapplicable,
         BodyFacts::Unread => fact.unwrap_or(Fact::Deferred),
         BodyFacts::Held(_) => fact.unwrap_or(Fact::Inapplicable),
@@ -172,9 +178,10 @@ fn set_request_facts<'a>(
         BodyFacts::Held(held) => Some(held),
         _ => None,
     };
-    let known = |value: Option<&'a str>| value.map(|it| Fact::Known(Value::Text(it)));
+    let known = |value: Option<&'f str>| value.map(|it| Fact::Known(Value::Text(it)));
     facts.set(Key::ContentType, by_body(known(subject.request.fields.text("content-type"))));
-    facts.set(Key::FileName, by_body(known(held.and_then(|it| it.file_name.as_deref()))));
+    let names = (!file_names.is_empty()).then_some(Fact::Known(Value::Texts(file_names)));
+    facts.set(Key::FileName, by_body(names));
     facts.set(Key::FileType, by_body(known(held.and_then(|it| it.file_type.as_deref()))));
     let size = held.and_then(|it| it.file_size).map(|it| Fact::Known(Value::Number(it)));
     facts.set(Key::FileSize, by_body(size));
@@ -185,11 +192,11 @@ fn set_request_facts<'a>(
     facts.set(Key::Inspection, Fact::Known(Value::Text("none")));
 }
 
-fn set_operation_facts<'a>(
-    facts: &mut Facts<'a>,
-    subject: &Subject<'a>,
-    classification: &Classification<'a, 'a>,
-    operation: &'a Operation<'a>,
+fn set_operation_facts<'f>(
+    facts: &mut Facts<'f>,
+    subject: &'f Subject<'_>,
+    classification: &'f Classification<'_, '_>,
+    operation: &'f Operation<'_>,
 ) {
     let undecided = classification.wants_body && matches!(subject.body, BodyFacts::Unread);
     let activity = Fact::Known(Value::Text(operation.activity));

@@ -51,7 +51,12 @@ pub fn answer(request: &Request, notice: &Notice<'_>) -> (Response, Bytes) {
 /// The page behind a coach page's "proceed": asks for the justification.
 #[must_use]
 pub fn confirm(rule: &str, matter: &str, reference: Uuid, token: &str) -> (Response, Bytes) {
-    html(200, format!("<form method=post action=/proceed><input type=hidden name=token value={token}><textarea name=justification></textarea><button>Proceed</button></form>{rule}{matter}{reference}"))
+    html(
+        200,
+        format!(
+            "<form method=post action=/proceed><input type=hidden name=token value={token}><textarea name=justification></textarea><button>Proceed</button></form>{rule}{matter}{reference}"
+        ),
+    )
 }
 
 /// The page after a justification was taken: asks to repeat the action.
