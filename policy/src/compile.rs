@@ -110,7 +110,7 @@ impl Policy {
             Stop::Rule { index, unobtainable } => {
                 match self.effect(index, unobtainable.is_some()) {
                     Action::Allow => Outcome::Allow { permit: permit(), rule: Some(index) },
-                    Action::Coach => Outcome::Coach(Coached { rule: index, made: () }),
+                    Action::Coach => Outcome::Coach(Coached { rule: index }),
                     Action::Redirect => Outcome::Redirect { rule: index },
                     Action::Block | Action::Alert | Action::SetHeaders => {
                         let reason =

@@ -203,7 +203,7 @@ fn allowed(key: Key) -> Result<(), &'static str> {
 fn action(node: &Node, problems: &mut Problems) -> Option<DecryptAction> {
     let found = DecryptAction::ALL.into_iter().find(|action| node.text() == Some(action.name()));
     if found.is_none() {
-        let written = node.text().unwrap_or(node.kind());
+        let written = node.text().unwrap_or_else(|| node.kind());
         problems.error(node.at, format!("unknown action `{written}`"), actions(node.text()));
     }
     found

@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-/// A text in lower case, on the stack where it is of usual length.
-pub(crate) type Folded = SmallVec<[u8; 256]>;
+/// A text in lower case, on the stack where it is of usual length; a longer URL costs an allocation.
+pub(crate) type Folded = SmallVec<[u8; 512]>;
 
 /// How a pattern's text must stand in a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -12,11 +12,12 @@ const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 /// The JSON Schema of policy.yaml.
 #[must_use]
 pub fn policy_schema() -> Schema {
-    let when = |actions: &[Action], required: &str| {
+    let when = |actions: &[Action], required: &[&str]| {
+        let any: Vec<_> = required.iter().map(|key| json!({ "required": [key] })).collect();
         json!({
             "if": { "properties": { "action": { "enum": names(actions) } }, "required": ["action"] },
-            "then": { "required": [required] },
-            "else": { "not": { "required": [required] } },
+            "then": { "oneOf": any },
+            "else": { "not": { "anyOf": any } },
         })
     };
     let unobtainable: Vec<&str> = OnUnobtainable::ALL.iter().map(|what| what.name()).collect();
@@ -45,11 +46,12 @@ pub fn policy_schema() -> Schema {
                         "unobtainable": { "enum": unobtainable, "default": "block" },
                         "headers": { "type": "object", "minProperties": 1,
                             "additionalProperties": { "type": "string" } },
+                        "to": { "type": "string", "pattern": "^https?://[^/]" },
                         "location": { "type": "string", "pattern": "^https?://[^/]" },
                     },
                     "allOf": [
-                        when(&[Action::SetHeaders], "headers"),
-                        when(&[Action::Redirect], "location"),
+                        when(&[Action::SetHeaders], &["headers"]),
+                        when(&[Action::Redirect], &["location", "to"]),
                     ],
                 },
             },

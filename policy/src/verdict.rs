@@ -101,13 +101,13 @@ pub enum BlockReason {
 ///
 /// ```compile_fail
 /// fn forge(rule: policy::verdict::RuleIndex) -> policy::verdict::Coached {
-///     policy::verdict::Coached { rule, made: () }
+///     policy::verdict::Coached { rule }
 /// }
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Coached {
     pub rule: RuleIndex,
-    pub(crate) made: (),
 }
 
 impl Coached {
@@ -122,7 +122,6 @@ impl Coached {
     /// decrypted; any other flow has no page to justify itself on and is refused.
     #[must_use]
     pub fn dial(&self) -> DialPermit {
-        let () = self.made;
         DialPermit(())
     }
 }

@@ -1,6 +1,10 @@
 //! Every mistake in a file is found, each at its place.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use proptest::prelude::*;
+use proptest::sample::Index;
+use proptest::test_runner::Config;
+
 use policy::decrypt::{DecryptAction, DecryptSource, DecryptVerdict};
 use policy::fact::{Fact, Facts, Key, KeySet, Unobtainable, Value};
 use policy::verdict::RuleIndex;
@@ -170,6 +174,18 @@ fn the_schema_knows_every_key() {
     }
 }
 
+#[test]
+fn the_documentation_has_every_key_with_its_gate() {
+    let page = include_str!("../../docs/policy.md");
+    for key in Key::ALL {
+        let row = format!("| `{}` | {} |", key.name(), key.gate().name());
+        assert!(page.contains(&row), "docs/policy.md lacks {row}");
+    }
+    for action in policy::Action::ALL {
+        assert!(page.contains(&format!("| `{}` |", action.name())), "{}", action.name());
+    }
+}
+
 #[derive(serde::Deserialize)]
 struct Tenant {
     decrypt: DecryptSource,
@@ -280,5 +296,23 @@ fn any_text_is_read_without_a_panic() {
     ] {
         let _problems = check("p", text, KNOWN);
         let _node = Node::parse("p", text);
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 1_000, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn a_damaged_file_is_read_without_a_panic(
+        cuts in prop::collection::vec((any::<Index>(), "[ \\[\\]{}:,*&!|>%@`\"'#\n\t~a0-]{0,4}"), 1..6),
+    ) {
+        let mut text: Vec<char> = SAMPLE.lines().filter(|line| !line.contains('#')).flat_map(|line| line.chars().chain(['\n'])).collect();
+        for (at, put) in &cuts {
+            let at = at.index(text.len());
+            text.splice(at..(at + 2).min(text.len()), put.chars());
+        }
+        let text: String = text.into_iter().collect();
+        let errors = check("p", &text, KNOWN).iter().any(|problem| problem.severity == Severity::Error);
+        prop_assert_eq!(errors, Policy::load("p", &text).is_err());
     }
 }

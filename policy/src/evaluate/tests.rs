@@ -18,7 +18,7 @@ use crate::window::{Window, days, zone};
 
 /// Policies tried in an ordinary run; `SLUICE_POLICY_CASES` asks for more. Each is judged at four
 /// gates over several sets of facts.
-const CASES: u32 = 3_000;
+const CASES: u32 = 1_500;
 
 /// Sets of facts for each policy.
 const FACTS: usize = 4;

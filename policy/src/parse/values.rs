@@ -24,7 +24,7 @@ pub(super) fn condition(key: Key, node: &Node, problems: &mut Problems) -> (bool
         && entries.first().is_some_and(|(name, _)| name.text() == Some("not"))
     {
         for (extra, _) in entries.iter().skip(1) {
-            let what = format!("`{}` beside `not`", extra.text().unwrap_or(extra.kind()));
+            let what = format!("`{}` beside `not`", extra.text().unwrap_or_else(|| extra.kind()));
             problems.error(extra.at, what, "`not` alone");
         }
         let tests = entries.first().map_or_else(Vec::new, |(_, value)| list(key, value, problems));
@@ -188,7 +188,7 @@ fn window_mapping(node: &Node, problems: &mut Problems) -> Option<Window> {
                 "zone" => "a time zone such as `Europe/Berlin` or `UTC`",
                 _ => "a time such as `\"08:00\"`",
             };
-            let written = value.text().unwrap_or(value.kind());
+            let written = value.text().unwrap_or_else(|| value.kind());
             problems.error(value.at, format!("`{written}` as `{key}` of a time window"), expected);
             sound = false;
         }

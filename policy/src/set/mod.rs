@@ -12,6 +12,7 @@ use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
 use crate::fact::{Key, KeyKind, Value};
+use crate::pattern::{Pattern, fold, without_scheme};
 use crate::rule::{Condition, Want};
 use crate::window;
 
@@ -53,6 +54,9 @@ pub(crate) struct KeyIndex {
     sets: Box<[Sets]>,
     matcher: Matcher,
 }
+
+/// Both ends, included, and the value that they bound.
+type NumberSpan = (u128, u128, ValueId);
 
 /// Finds the values that a fact matches.
 #[derive(Debug)]
@@ -111,14 +115,10 @@ impl KeyIndex {
                 many.iter().for_each(|text| texts.find(text, matched));
             }
             (Matcher::Url { whole, bare }, Value::Text(text)) => {
-                whole.find(text, matched);
-                bare.find_url(text, matched);
+                find_url(whole, bare, text, matched);
             }
             (Matcher::Url { whole, bare }, Value::Texts(many)) => {
-                for text in many {
-                    whole.find(text, matched);
-                    bare.find_url(text, matched);
-                }
+                many.iter().for_each(|text| find_url(whole, bare, text, matched));
             }
             (Matcher::Number(spans), Value::Number(number)) => {
                 spans.find(u128::from(number), matched);
@@ -139,6 +139,12 @@ impl KeyIndex {
             _ => {}
         }
     }
+}
+
+fn find_url(whole: &Texts, bare: &Texts, text: &str, matched: &mut Matched) {
+    let folded = fold(text);
+    whole.find_folded(&folded, matched);
+    bare.find_folded(without_scheme(&folded), matched);
 }
 
 /// Adds a value unless it is there: one text may match a pattern in many places.
@@ -231,7 +237,7 @@ fn matcher(kind: KeyKind, values: Vec<Want>) -> Matcher {
     }
 }
 
-fn pattern((id, want): (ValueId, Want)) -> Option<(ValueId, crate::pattern::Pattern)> {
+fn pattern((id, want): (ValueId, Want)) -> Option<(ValueId, Pattern)> {
     match want {
         Want::Text(pattern) => Some((id, pattern)),
         Want::Number { .. } | Want::Network(_) | Want::Window(_) => None,
@@ -257,7 +263,7 @@ fn addresses(values: impl Iterator<Item = (ValueId, Want)>) -> Matcher {
 }
 
 fn times(values: impl Iterator<Item = (ValueId, Want)>) -> Matcher {
-    let mut zones: Vec<(TimeZone, Vec<(u128, u128, ValueId)>)> = Vec::new();
+    let mut zones: Vec<(TimeZone, Vec<NumberSpan>)> = Vec::new();
     for (id, want) in values {
         let Want::Window(window) = want else {
             continue;

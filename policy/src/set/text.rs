@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 use smallvec::SmallVec;
 
 use super::{Matched, TextMap, ValueId, note};
-use crate::pattern::{Form, Pattern, fold, without_scheme};
+use crate::pattern::{Form, Pattern, fold};
 
 /// Up to here, texts inside a text are searched one after the other; the automaton for more costs
 /// some kilobytes, which each of thousands of small tenants would pay.
@@ -44,27 +44,11 @@ enum Inner {
 
 impl Texts {
     pub(super) fn find(&self, text: &str, matched: &mut Matched) {
-        if !self.is_empty() {
-            self.find_folded(&fold(text), matched);
-        }
+        self.find_folded(&fold(text), matched);
     }
 
-    /// As [`Self::find`], for a URL whose scheme the patterns leave out.
-    pub(super) fn find_url(&self, url: &str, matched: &mut Matched) {
-        if !self.is_empty() {
-            self.find_folded(without_scheme(&fold(url)), matched);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.exact.is_empty()
-            && self.prefixes.lengths.is_empty()
-            && self.suffixes.lengths.is_empty()
-            && matches!(self.inner, Inner::None)
-            && self.everything.is_none()
-    }
-
-    fn find_folded(&self, text: &[u8], matched: &mut Matched) {
+    /// As [`Self::find`], for a text in lower case.
+    pub(super) fn find_folded(&self, text: &[u8], matched: &mut Matched) {
         if let Some(&value) = self.exact.get(text) {
             note(matched, value);
         }
