@@ -55,7 +55,7 @@ impl Domains {
             }
         };
         let below = suffix.len() < host.len();
-        check_name(suffix)?;
+        check_name(suffix, below && glob.is_none())?;
         let name = self.names.entry(suffix.into()).or_default();
         let owners = if below { &mut name.below } else { &mut name.exact };
         if glob.is_none() && path.is_none() {
@@ -122,10 +122,12 @@ impl Part {
     }
 }
 
-fn check_name(name: &str) -> Result<(), String> {
+/// A lower-case name of two or more labels; one label will do for all names below it (`*.gov`).
+fn check_name(name: &str, one_label: bool) -> Result<(), String> {
     let fine =
         |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
-    if name.contains('.') && !name.starts_with('.') && name.bytes().all(fine) {
+    let labels = one_label || name.contains('.');
+    if labels && !name.is_empty() && !name.starts_with('.') && name.bytes().all(fine) {
         return Ok(());
     }
     Err(format!("`{name}` is not a lower-case name of two or more labels"))

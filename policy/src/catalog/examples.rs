@@ -41,6 +41,17 @@ impl Request {
         self
     }
 
+    pub(super) fn set_header(&mut self, name: &str, value: &str) {
+        self.headers.insert(name.to_owned(), value.to_owned());
+    }
+
+    pub(super) fn set_target(&mut self, method: &str, host: &str, path: &str, query: &str) {
+        self.method = method.to_owned();
+        self.host = host.to_owned();
+        self.path = path.to_owned();
+        self.query = query.to_owned();
+    }
+
     pub(super) fn classify<R>(
         &self,
         catalog: &Catalog,
