@@ -67,7 +67,9 @@ fn coverage() -> String {
     out.push_str("| app | category | documented | web client | instance | examples |\n");
     out.push_str("|---|---|---|---|---|---|\n");
     out.push_str(&deep);
-    out.push_str("\nKnown by name, category, tags and risk; activities by the universal rules:\n\n");
+    out.push_str(
+        "\nKnown by name, category, tags and risk; activities by the universal rules:\n\n",
+    );
     for (category, ids) in plain {
         writeln!(out, "- **{category}**: {}", ids.join(" ")).unwrap();
     }
