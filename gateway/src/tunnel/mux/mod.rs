@@ -1,13 +1,23 @@
 //! Many streams in one tunnel: the server side of HTTP/2 (RFC 9113, RFC 8441) with receive
 //! windows that grow per stream.
 
+mod abuse;
 mod driver;
 mod ending;
+mod grant;
 mod handle;
+mod inbound;
+mod outbound;
+mod queue;
 mod request;
 mod settings;
 mod shared;
+mod state;
 mod stream;
+#[cfg(test)]
+mod tests;
+mod upkeep;
+mod windows;
 
 pub use driver::Driver;
 pub use ending::{Ending, StreamFault};

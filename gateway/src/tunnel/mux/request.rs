@@ -61,23 +61,20 @@ impl Responder {
 
     /// Sends an interim response (1xx other than 101), before the final one.
     pub fn inform(&self, status: u16, fields: &Fields) {
-        self.send.head(status, fields, false);
+        self.send.head(status, fields);
     }
 
     /// Sends the response's head; a body, or a tunnel's bytes, follow on the stream.
     #[must_use]
     pub fn respond(self, status: u16, fields: &Fields) -> MuxStream {
-        self.send.head(status, fields, false);
+        self.send.head(status, fields);
         MuxStream::new(self.recv, self.send)
     }
 
     /// Sends a whole response. A request body not read yet is no longer wanted
     /// (RFC 9113 section 8.1).
     pub fn finish(mut self, status: u16, fields: &Fields, body: Bytes) {
-        self.send.head(status, fields, body.is_empty());
-        if !body.is_empty() {
-            self.send.whole(body);
-        }
+        self.send.whole(status, fields, body);
     }
 
     /// Refuses the request with `code`, without a response.

@@ -126,15 +126,14 @@ impl SendHalf {
         Self { shared, id, finished: false }
     }
 
-    pub(super) fn head(&self, status: u16, fields: &Fields, end: bool) {
-        self.shared.send_head(self.id, status, fields, end);
+    pub(super) fn head(&self, status: u16, fields: &Fields) {
+        self.shared.send_head(self.id, status, fields);
     }
 
-    /// Queues a whole body beyond the buffer's bound (it is in memory anyway) and ends.
-    pub(super) fn whole(&mut self, body: Bytes) {
+    /// Queues a whole response, its body beyond the buffer's bound (it is in memory anyway).
+    pub(super) fn whole(&mut self, status: u16, fields: &Fields, body: Bytes) {
         self.finished = true;
-        self.shared.push(self.id, body);
-        self.shared.finish(self.id, None);
+        self.shared.send_whole(self.id, status, fields, body);
     }
 
     /// As [`MuxStream::write_chunk`].
