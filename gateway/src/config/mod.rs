@@ -4,6 +4,7 @@ mod check;
 mod fault;
 mod gateway;
 mod layout;
+mod load;
 mod problem;
 mod reader;
 mod restrict;
@@ -19,6 +20,7 @@ pub use gateway::{
     Admin, AdminTls, Events, GatewayConfig, Limits, Listen, Origin, Resolver, Roots, Sink, SinkKind,
 };
 pub use layout::{Layout, Secrecy, is_exposed, make_folder, read_text, write_atomically};
+pub use load::{ReadFailure, read_gateway, read_revocations};
 pub use restrict::Restrict;
 pub use scalar::{
     ByteSize, HostName, HostPattern, Malformed, MemoryLimit, NameServer, Network, PortRange,
@@ -31,5 +33,6 @@ pub use tenant::{
 };
 
 pub(crate) use check::{gateway as check_gateway, tenant as check_tenant};
+pub(crate) use load::parse_revocations;
 pub(crate) use problem::{FIRST, any_error, problem, sort};
 pub(crate) use reader::{Read, position, read};

@@ -12,7 +12,8 @@ use rustls::pki_types::CertificateDer;
 use super::gateway::roots_from;
 use super::source::{Source, TEXT_BYTES_MAX};
 use crate::config::{
-    FIRST, Layout, Read, TenantConfig, any_error, check_tenant, position, problem, read, read_text,
+    FIRST, Layout, Read, TenantConfig, any_error, check_tenant, parse_revocations, position,
+    problem, read, read_text,
 };
 use crate::ident::{
     CaMaterial, DIRECTORY_BYTES_MAX, Directory, Expectations, Jwks, RevocationList, TenantName,
@@ -276,21 +277,7 @@ impl Build<'_> {
             return Some(RevocationList::default());
         };
         let file = self.layout.shown(&self.folder.join("revoked.yaml"));
-        let list = match read::<RevocationList>(&file, &text) {
-            Ok(read) => read.value,
-            Err(problems) => {
-                self.problems.extend(problems);
-                return None;
-            }
-        };
-        match list.canonical() {
-            Ok(list) => Some(list),
-            Err(serial) => {
-                let what = format!("`{serial}` under `serials`");
-                self.report("revoked.yaml", FIRST, &what, "a serial in hexadecimal");
-                None
-            }
-        }
+        parse_revocations(&file, &text).map_err(|problems| self.problems.extend(problems)).ok()
     }
 
     /// The users that `sluice enroll` wrote down: `user,device,sha256` per line.
