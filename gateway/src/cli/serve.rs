@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use super::init;
 use super::output::{Failure, warn};
 use crate::config::Layout;
+use crate::serve::{self, ServeError};
+use crate::snapshot::{LoadError, Snapshot};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ServeArgs {
@@ -40,7 +42,16 @@ fn first_start(layout: &Layout) -> Result<Vec<String>, Failure> {
     Ok(lines)
 }
 
-fn serve(_dir: &Path, greeting: &[String]) -> Result<(), Failure> {
-    greeting.iter().for_each(|line| warn(line));
-    Err(Failure::message("not built with a data plane"))
+/// The word that says the gateway listens, on a line of its own for whoever waits for it.
+const READY: &str = "ready";
+
+fn serve(dir: &Path, greeting: &[String]) -> Result<(), Failure> {
+    let ready = |_snapshot: &Snapshot| {
+        greeting.iter().for_each(|line| warn(line));
+        warn(READY);
+    };
+    serve::run(dir, ready).map_err(|error| match error {
+        ServeError::Load(LoadError::Gateway(problems)) => Failure::Problems(problems),
+        error => Failure::Message(error.to_string()),
+    })
 }
