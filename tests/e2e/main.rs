@@ -1,1 +1,59 @@
-//! End-to-end.
+//! Sluice end to end: a real gateway process between synthetic or real clients and a scriptable
+//! origin. A test's name is a promise; a case of the attack catalogue carries its id.
+
+mod admin;
+mod capture;
+mod certificates;
+mod configuration;
+mod datagrams;
+mod durability;
+mod first_light;
+mod guard;
+mod http;
+mod interop;
+mod leaf;
+mod load;
+mod pages;
+mod policy;
+mod soak;
+mod tenants;
+mod transfer;
+mod tunnels;
+
+use serde_json::Value;
+use tests::client::message::Reply;
+use tests::{ClientError, Gateway};
+
+/// How a request that must not pass was answered: on CONNECT, or inside the intercepted stream.
+#[derive(Debug)]
+struct Denial {
+    status: u16,
+    text: String,
+}
+
+/// The gateway's own refusal; panics where the request passed or was merely cut.
+fn denial(outcome: Result<Reply, ClientError>) -> Denial {
+    match outcome {
+        Ok(reply) if reply.status >= 400 => Denial { status: reply.status, text: reply.text() },
+        Err(ClientError::Refused { status, body, .. }) => {
+            Denial { status, text: String::from_utf8_lossy(&body).into_owned() }
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Whether a record says `label`, as the reason of a block or of an end.
+fn says(event: &Value, label: &str) -> bool {
+    event["block_reason"] == label || event["error"] == label
+}
+
+/// Waits for the flow or transaction that ended for `label` on its way to `host`.
+async fn await_denial(gateway: &Gateway, host: &str, label: &str) -> Value {
+    let fits = |event: &Value| {
+        says(event, label)
+            && (event["host"] == host
+                || event["url"].as_str().is_some_and(|url| url.contains(host))
+                || event["dest_ip"] == host)
+    };
+    gateway.await_event("acme", fits).await
+}

@@ -32,8 +32,8 @@ pub use pki::{Fault, Pki};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A byte stream of any kind: TCP, TLS, or a stream inside a tunnel.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> Stream for T {}
 
 /// A boxed [`Stream`].
 pub type BoxStream = Box<dyn Stream>;
@@ -82,3 +82,6 @@ pub fn unique() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod tests;

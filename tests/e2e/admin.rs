@@ -1,0 +1,101 @@
+//! The admin endpoint.
+
+use tests::client::message::Request;
+use tests::{Gateway, Origin};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_pop_ca_and_sessions_are_there() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    for path in ["/livez", "/readyz"] {
+        assert_eq!(gateway.admin_get(path).await.unwrap().status, 200, "{path}");
+    }
+    let pop = gateway.admin_get("/v1/pop").await.unwrap().json();
+    assert_eq!(pop["name"].as_str().or(pop["pop"].as_str()), Some("test-1"), "{pop}");
+    assert!(pop.to_string().contains(&gateway.ports().tunnel.to_string()), "{pop}");
+    let ca = gateway.admin_get("/tenants/acme/ca.pem").await.unwrap().text();
+    assert_eq!(ca.trim(), gateway.alice().intercept_ca_pem.trim());
+    assert!(!ca.contains("PRIVATE"));
+    let tunnel = gateway.browser().tunnel().await.unwrap();
+    gateway.await_event("acme", |event| event["type"] == "session").await;
+    let sessions = gateway.admin_get("/v1/sessions?tenant=acme").await.unwrap().text();
+    assert!(sessions.contains("alice@acme.test") && sessions.contains("laptop-1"), "{sessions}");
+    drop(tunnel);
+    assert_eq!(gateway.admin_get("/v1/sessions?tenant=nobody").await.unwrap().status, 404);
+    assert_eq!(gateway.admin_get("/nothing-here").await.unwrap().status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_and_name_no_host_user_or_rule() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    gateway.browser().get(&origin.url("site.test", "/hello")).await.unwrap();
+    gateway.await_transaction("acme", "/hello").await;
+    let text = gateway.admin_get("/metrics").await.unwrap().text();
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        assert!(line.starts_with("sluice_"), "{line}");
+        assert!(!line.contains("site.test") && !line.contains("alice"), "{line}");
+    }
+    assert_eq!(gateway.metric("sluice_config_last_reload_successful", &[]).await, Some(1.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_read_by_cursor_without_loss_or_repeat() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let mut inner = gateway.browser().connect(&origin.url("site.test", "/")).await.unwrap();
+    for number in 0..50 {
+        inner.get(&format!("/hello?{number}")).await.unwrap();
+    }
+    gateway.await_transaction("acme", "/hello?49").await;
+    let (mut cursor, mut ids) = (String::new(), Vec::new());
+    loop {
+        let path = format!("/v1/events?tenant=acme&limit=7{cursor}");
+        let page = gateway.admin_get(&path).await.unwrap();
+        let lines: Vec<_> = page.text().lines().map(str::to_owned).collect();
+        assert!(lines.len() <= 7);
+        if lines.is_empty() {
+            break;
+        }
+        for line in lines {
+            let event: serde_json::Value = serde_json::from_str(&line).unwrap();
+            ids.push(format!("{} {}", event["id"], event["state"]));
+        }
+        cursor = format!("&after={}", page.field("sluice-cursor").unwrap());
+    }
+    let all = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "a record came twice");
+    assert!(all >= 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drain_turns_readyz_first_and_lets_requests_finish() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let mut inner = gateway.browser().connect(&origin.url("site.test", "/")).await.unwrap();
+    let slow = tokio::spawn(async move { inner.get("/slow/2000").await });
+    let asked = async {
+        while origin.last("/slow").is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    // The origin records a request before it waits, so this ends well before the answer.
+    asked.await;
+    let drained = gateway.admin(Request::new("POST", "/v1/drain")).await.unwrap();
+    assert!((200..300).contains(&drained.status), "{}", drained.status);
+    assert_eq!(gateway.admin_get("/readyz").await.unwrap().status, 503);
+    assert_eq!(slow.await.unwrap().unwrap().status, 200, "a request in flight was lost");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_names_the_rule_that_decides() {
+    let origin = Origin::start().await;
+    let rule = "  - { name: no site, match: { domain: [site.test] }, action: block }";
+    let gateway = Gateway::build(&origin).policy(rule).start();
+    let said = gateway.command(&["explain", "acme", "--url", "https://site.test/x", "--json"]);
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("no site"), "{said}");
+    serde_json::from_str::<serde_json::Value>(&said).unwrap();
+}

@@ -1,0 +1,100 @@
+//! `sluice-load` against a gateway.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use tests::{Gateway, Origin};
+
+fn binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_sluice-load").into()
+}
+
+async fn load(arguments: Vec<String>) -> Output {
+    let run = tokio::task::spawn_blocking(move || Command::new(binary()).args(arguments).output());
+    run.await.unwrap().unwrap()
+}
+
+fn arguments(gateway: &Gateway, more: &[&str]) -> Vec<String> {
+    let alice = gateway.alice();
+    let mut all = vec![
+        "--gateway".to_owned(),
+        format!("{}:{}", gateway.name("acme"), gateway.ports().tunnel),
+        "--address".to_owned(),
+        "127.0.0.1".to_owned(),
+    ];
+    for (option, file) in [
+        ("--identity", "client.pem"),
+        ("--tunnel-ca", "tunnel-ca.pem"),
+        ("--intercept-ca", "intercept-ca.pem"),
+    ] {
+        all.extend([option.to_owned(), alice.file(file)]);
+    }
+    all.extend(more.iter().map(|one| (*one).to_owned()));
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_loop_run_sends_every_request_that_was_due() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let url = origin.url("site.test", "/bytes/1000");
+    let more = [
+        "--tunnels",
+        "4",
+        "--streams",
+        "5",
+        "--rate",
+        "100",
+        "--duration",
+        "3",
+        "--json",
+        "--url",
+        &url,
+    ];
+    let run = load(arguments(&gateway, &more)).await;
+    let text = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert!(run.status.success(), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    let result: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&result["tunnels"], &result["streams"]), (&4.into(), &20.into()));
+    assert_eq!((&result["requests"], &result["never_sent"]), (&300.into(), &0.into()));
+    assert_eq!(result["received_bytes"], 300_000);
+    assert!(result["latency_ms"]["p99.9"].as_f64().unwrap() > 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mix_is_dealt_over_every_protocol() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let folder = tempfile::tempdir().unwrap();
+    let mix = folder.path().join("mix");
+    let lines = format!(
+        "3 GET {}\n1 POST {} 20000\n",
+        origin.url("site.test", "/hello"),
+        origin.url("other.test", "/upload")
+    );
+    std::fs::write(&mix, lines).unwrap();
+    let mix = mix.to_str().unwrap();
+    for leg in ["http1", "http2"] {
+        for inner in ["http1", "http2"] {
+            let more =
+                ["--streams", "2", "--leg", leg, "--inner", inner, "--duration", "1", "--mix", mix];
+            let run = load(arguments(&gateway, &more)).await;
+            let text = String::from_utf8_lossy(&run.stdout).into_owned();
+            assert!(run.status.success(), "{leg} {inner}: {text}");
+            assert!(text.contains("p99.9"), "{text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn methods_to_come_are_named_as_such() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::build(&origin).configure();
+    for method in ["quic", "dtls", "openconnect"] {
+        let more = ["--method", method, "--url", "https://site.test/"];
+        let run = load(arguments(&gateway, &more)).await;
+        assert_eq!(run.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&run.stderr).into_owned();
+        assert!(said.contains(method) && said.contains("not yet supported"), "{said}");
+    }
+}

@@ -1,0 +1,128 @@
+//! Where the load goes: the gateway, reached by one access method.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::Arc;
+
+use ::tests::client::error::ClientError;
+use ::tests::client::explicit::Explicit;
+use ::tests::client::inner::Inner;
+use ::tests::client::tls;
+use ::tests::client::tunnel::{Leg, Tunnel, TunnelTo};
+use ::tests::pki::Chain;
+use rustls::ClientConfig;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+
+use crate::mix::Entry;
+use crate::{Method, Options, Version};
+
+/// How a stream comes to be.
+#[derive(Clone)]
+pub(crate) enum Via {
+    Tunnel(TunnelTo),
+    Explicit(Explicit),
+}
+
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) via: Via,
+    inner: Arc<ClientConfig>,
+}
+
+impl Target {
+    /// Says in words what is missing or not supported.
+    pub(crate) fn new(options: &Options) -> Result<Self, String> {
+        let alpn = match options.inner {
+            Version::Http1 => "http/1.1",
+            Version::Http2 => "h2",
+        };
+        let trusted = text("--intercept-ca", options.intercept_ca.as_deref())?;
+        let inner = tls::config(&trusted, None, &[alpn]).map_err(|error| error.to_string())?;
+        let via = match options.method {
+            Method::Tls => Via::Tunnel(tunnel(options)?),
+            Method::Explicit => Via::Explicit(explicit(options)?),
+            other => {
+                let name = format!("{other:?}").to_lowercase();
+                return Err(format!("--method {name} is not yet supported (tls and explicit are)"));
+            }
+        };
+        Ok(Self { via, inner: Arc::new(inner) })
+    }
+
+    /// A tunnel; `None` for a method without one (each stream then stands alone).
+    pub(crate) async fn tunnel(&self) -> Result<Option<Tunnel>, ClientError> {
+        match &self.via {
+            Via::Tunnel(to) if to.leg == Leg::Http2 => Ok(Some(to.connect().await?)),
+            Via::Tunnel(_) | Via::Explicit(_) => Ok(None),
+        }
+    }
+
+    /// An inner connection to the entry's origin, over `tunnel` where there is one.
+    pub(crate) async fn connect(
+        &self,
+        tunnel: Option<&Tunnel>,
+        entry: &Entry,
+    ) -> Result<Inner, ClientError> {
+        let stream = match (&self.via, tunnel.and_then(Tunnel::share)) {
+            (Via::Tunnel(_), Some(mut shared)) => shared.open(&entry.authority).await?,
+            (Via::Tunnel(to), None) => to.connect().await?.open(&entry.authority).await?,
+            (Via::Explicit(explicit), _) => explicit.open(&entry.authority).await?,
+        };
+        if entry.secure {
+            Inner::tls(stream, &entry.authority, Arc::clone(&self.inner)).await
+        } else {
+            Ok(Inner::plain(stream, &entry.authority))
+        }
+    }
+}
+
+fn tunnel(options: &Options) -> Result<TunnelTo, String> {
+    let (name, port) = split(&options.gateway)?;
+    let leg = match options.leg {
+        Version::Http1 => Leg::Http1,
+        Version::Http2 => Leg::Http2,
+    };
+    let trusted = text("--tunnel-ca", options.tunnel_ca.as_deref())?;
+    let own = text("--identity", options.identity.as_deref())?;
+    let certificates = rustls::pki_types::CertificateDer::pem_slice_iter(own.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| format!("--identity: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(own.as_bytes())
+        .map_err(|error| format!("--identity: {error}"))?;
+    let chain = Chain { certificates, key };
+    let address = address(options, name, port)?;
+    TunnelTo::new(address, name, leg, &trusted, Some(&chain)).map_err(|error| error.to_string())
+}
+
+fn explicit(options: &Options) -> Result<Explicit, String> {
+    let (name, port) = split(&options.gateway)?;
+    let credentials = match &options.proxy_url {
+        None => None,
+        Some(_) => {
+            let url = text("--proxy-url", options.proxy_url.as_deref())?;
+            Explicit::from_url(&url).map_err(|error| error.to_string())?.credentials
+        }
+    };
+    Ok(Explicit { address: address(options, name, port)?, credentials })
+}
+
+fn split(gateway: &str) -> Result<(&str, u16), String> {
+    let wrong = || format!("--gateway `{gateway}` is not NAME:PORT");
+    let (name, port) = gateway.rsplit_once(':').ok_or_else(wrong)?;
+    Ok((name, port.parse().map_err(|_| wrong())?))
+}
+
+/// The address to dial, which --address can give where the name does not resolve.
+fn address(options: &Options, name: &str, port: u16) -> Result<SocketAddr, String> {
+    if let Some(address) = options.address {
+        return Ok((address, port).into());
+    }
+    let resolved = (name, port).to_socket_addrs().ok().and_then(|mut all| all.next());
+    resolved.ok_or_else(|| format!("--gateway `{name}` does not resolve; give --address"))
+}
+
+fn text(option: &str, path: Option<&Path>) -> Result<String, String> {
+    let path = path.ok_or_else(|| format!("{option} is needed"))?;
+    std::fs::read_to_string(path).map_err(|error| format!("{option} {}: {error}", path.display()))
+}
