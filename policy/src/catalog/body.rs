@@ -39,7 +39,7 @@ pub(super) enum Body<'a> {
     Unknown,
     /// The request has none.
     Nothing,
-    /// Larger than the bound, or cut: what it says stays undecided.
+    /// Larger than the bound, cut, compressed or not what it is called: stays undecided.
     Unreadable,
     Json(Value),
     Form(&'a str),
@@ -52,6 +52,10 @@ impl<'a> Body<'a> {
         let Some(bytes) = request.body else {
             return if may_have_body(request) { Self::Unknown } else { Self::Nothing };
         };
+        if is_encoded(request) {
+            return Self::Unreadable;
+        }
+        let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
         let media = (request.header)("content-type").unwrap_or_default();
         let kind = text::essence(media);
         if kind.get(..10).is_some_and(|head| head.eq_ignore_ascii_case("multipart/"))
@@ -63,7 +67,9 @@ impl<'a> Body<'a> {
         if trimmed.is_empty() {
             return Self::Nothing;
         }
-        if matches!(trimmed.first(), Some(b'{' | b'[')) {
+        let called_json = kind.eq_ignore_ascii_case("application/json")
+            || text::strip_suffix(kind, "+json").is_some();
+        if called_json || matches!(trimmed.first(), Some(b'{' | b'[')) {
             return json(trimmed);
         }
         let form = kind.eq_ignore_ascii_case("application/x-www-form-urlencoded");
@@ -150,6 +156,13 @@ fn may_have_body(request: &RequestView<'_>) -> bool {
         Some(length) => length.trim() != "0",
         None => !bodyless || (request.header)("transfer-encoding").is_some(),
     }
+}
+
+/// Whether the bytes are compressed: what they say then shows only to who undoes that, and the
+/// gateway takes the header off when it does.
+fn is_encoded(request: &RequestView<'_>) -> bool {
+    (request.header)("content-encoding")
+        .is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity"))
 }
 
 /// Within the bound, and not known to go on.

@@ -202,6 +202,22 @@ fn the_body_is_wanted_only_where_it_can_tell_more() {
 }
 
 #[test]
+fn a_body_that_hides_what_it_says_stays_wanted() {
+    let catalog = builtin_catalog();
+    let send = "POST https://slack.com/api/chat.postMessage";
+    let json = Some("application/json");
+    let mut compressed = Request::parse(send).with(json, Some("{}"));
+    compressed.set_header("content-encoding", "gzip");
+    compressed.classify(&catalog, |told| assert!(told.wants_body));
+    assert!(wants_body(send, "application/json", Some("not JSON")));
+    let marked = "\u{feff}{\"channel\":\"C1\"}";
+    Request::parse(send).with(json, Some(marked)).classify(&catalog, |told| {
+        assert_eq!(told.operations[0].to_user.as_deref(), Some("C1"));
+        assert!(!told.wants_body);
+    });
+}
+
+#[test]
 fn more_operations_than_the_bound_are_marked_as_cut() {
     let catalog = builtin_catalog();
     let entries: Vec<String> =
