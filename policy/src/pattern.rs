@@ -73,14 +73,15 @@ impl Pattern {
     }
 }
 
-/// Lower case, character by character, as patterns are kept.
-pub(crate) fn fold(text: &str) -> Folded {
+/// Lower case, character by character, as patterns are kept. The buffer is the caller's, because
+/// moving one costs more than filling it.
+pub(crate) fn fold<'b>(text: &str, folded: &'b mut Folded) -> &'b [u8] {
+    folded.clear();
     if text.is_ascii() {
-        let mut folded = Folded::from_slice(text.as_bytes());
+        folded.extend_from_slice(text.as_bytes());
         folded.make_ascii_lowercase();
         return folded;
     }
-    let mut folded = Folded::new();
     for lower in text.chars().flat_map(char::to_lowercase) {
         folded.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
     }

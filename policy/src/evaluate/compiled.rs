@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::{Findings, Role, State, Stop, Traits, Undecided, state};
 use crate::fact::{Facts, Gate, Key, KeySet};
+use crate::pattern::Folded;
 use crate::rule::Condition;
 use crate::set::{Entry, KeyIndex, Matched, WORD, set_bit};
 use crate::verdict::RuleIndex;
@@ -43,6 +44,7 @@ struct Cursor<'c> {
 }
 
 /// The keys in use, by the state of their facts.
+#[derive(Default)]
 struct Sorted<'c> {
     /// Each with the end of its cursors, which begin at the end of the one before.
     known: SmallVec<[(&'c KeyIndex, usize); Key::COUNT]>,
@@ -50,6 +52,8 @@ struct Sorted<'c> {
     pending: SmallVec<[&'c KeyIndex; Key::COUNT]>,
     deferred: SmallVec<[&'c KeyIndex; Key::COUNT]>,
     unobtainable: SmallVec<[&'c KeyIndex; Key::COUNT]>,
+    pending_keys: KeySet,
+    deferred_keys: KeySet,
 }
 
 /// One word of the evaluation: which rules are possible, and which of these are open.
@@ -85,7 +89,8 @@ impl Compiled {
 
     /// Judges the rules in order.
     pub(crate) fn evaluate(&self, gate: Gate, facts: &Facts<'_>) -> Findings {
-        let mut sorted = self.sort(gate, facts);
+        let mut sorted = Sorted::default();
+        self.sort(gate, facts, &mut sorted);
         let mut findings = Findings {
             stop: Stop::Default,
             alerts: SmallVec::new(),
@@ -125,20 +130,14 @@ impl Compiled {
         findings
     }
 
-    fn sort<'c>(&'c self, gate: Gate, facts: &Facts<'_>) -> Sorted<'c> {
-        let mut sorted = Sorted {
-            known: SmallVec::new(),
-            cursors: SmallVec::new(),
-            pending: SmallVec::new(),
-            deferred: SmallVec::new(),
-            unobtainable: SmallVec::new(),
-        };
+    fn sort<'c>(&'c self, gate: Gate, facts: &Facts<'_>, sorted: &mut Sorted<'c>) {
         let mut matched = Matched::new();
+        let mut buffer = Folded::new();
         for index in &self.keys {
             match state(index.key, facts.fact(index.key), gate) {
                 State::Known(value) => {
                     matched.clear();
-                    index.find(value, &mut matched);
+                    index.find(value, &mut buffer, &mut matched);
                     let sets = matched.iter().filter_map(|&value| index.sets(value));
                     sorted.cursors.extend(
                         sets.map(|sets| Cursor { wanted: &sets.wanted, refused: &sets.refused }),
@@ -147,12 +146,17 @@ impl Compiled {
                 }
                 // As a fact that matches no value: false, and true under `not`.
                 State::Inapplicable => sorted.known.push((index, sorted.cursors.len())),
-                State::Pending => sorted.pending.push(index),
-                State::Deferred => sorted.deferred.push(index),
+                State::Pending => {
+                    sorted.pending.push(index);
+                    sorted.pending_keys.insert(index.key);
+                }
+                State::Deferred => {
+                    sorted.deferred.push(index);
+                    sorted.deferred_keys.insert(index.key);
+                }
                 State::Unobtainable(_) => sorted.unobtainable.push(index),
             }
         }
-        sorted
     }
 
     fn stop(
@@ -216,12 +220,22 @@ impl Sorted<'_> {
         findings: &mut Findings,
         undecided: &mut Undecided,
     ) {
-        let (deciding, alerts) = (open & masks.decide, open & masks.alert);
+        let either = self.pending_keys.union(self.deferred_keys);
+        // In a large policy most words have nothing new to say.
+        let noted = undecided.pending.union(findings.waits_for) == either;
+        let deciding = if noted { 0 } else { open & masks.decide };
+        let noted = findings.alerts_wait_for == either;
+        let alerts = if noted { 0 } else { open & masks.alert };
+        let noted = findings.headers_pending == self.pending_keys;
+        let headers = if noted { 0 } else { open & masks.headers };
+        if deciding | alerts | headers == 0 {
+            return;
+        }
         for index in &self.pending {
             let uses = at(&index.uses, word);
             insert_if(&mut undecided.pending, uses & deciding, index.key);
             insert_if(&mut findings.alerts_wait_for, uses & alerts, index.key);
-            insert_if(&mut findings.headers_pending, uses & open & masks.headers, index.key);
+            insert_if(&mut findings.headers_pending, uses & headers, index.key);
         }
         for index in &self.deferred {
             let uses = at(&index.uses, word);

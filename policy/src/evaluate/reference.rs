@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{Findings, Role, State, Stop, Traits, Undecided, state};
 use crate::fact::{Facts, Gate, Key, KeySet, Value};
-use crate::pattern::{Form, Pattern, fold, without_scheme};
+use crate::pattern::{Folded, Form, Pattern, fold, without_scheme};
 use crate::rule::{Condition, Want};
 use crate::verdict::RuleIndex;
 use crate::window;
@@ -150,9 +150,9 @@ fn canonical(address: IpAddr) -> IpAddr {
 }
 
 fn text_matches(pattern: &Pattern, key: Key, text: &str) -> bool {
-    let folded = fold(text);
-    let is_url = key == Key::Url;
-    let text: &[u8] = if is_url && !pattern.whole_url { without_scheme(&folded) } else { &folded };
+    let mut buffer = Folded::new();
+    let folded = fold(text, &mut buffer);
+    let text = if key == Key::Url && !pattern.whole_url { without_scheme(folded) } else { folded };
     let wanted = pattern.text.as_bytes();
     match pattern.form {
         Form::Exact => text == wanted,

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use smallvec::SmallVec;
 
 use crate::fact::{Key, KeyKind, Value};
-use crate::pattern::{Pattern, fold, without_scheme};
+use crate::pattern::{Folded, Pattern, fold, without_scheme};
 use crate::rule::{Condition, Want};
 use crate::window;
 
@@ -108,17 +108,17 @@ impl KeyIndex {
     }
 
     /// The distinct values that match this fact; it must be of the key's kind.
-    pub(crate) fn find(&self, value: Value<'_>, matched: &mut Matched) {
+    pub(crate) fn find(&self, value: Value<'_>, buffer: &mut Folded, matched: &mut Matched) {
         match (&self.matcher, value) {
-            (Matcher::Text(texts), Value::Text(text)) => texts.find(text, matched),
+            (Matcher::Text(texts), Value::Text(text)) => texts.find(fold(text, buffer), matched),
             (Matcher::Text(texts), Value::Texts(many)) => {
-                many.iter().for_each(|text| texts.find(text, matched));
+                many.iter().for_each(|text| texts.find(fold(text, buffer), matched));
             }
             (Matcher::Url { whole, bare }, Value::Text(text)) => {
-                find_url(whole, bare, text, matched);
+                find_url(whole, bare, fold(text, buffer), matched);
             }
             (Matcher::Url { whole, bare }, Value::Texts(many)) => {
-                many.iter().for_each(|text| find_url(whole, bare, text, matched));
+                many.iter().for_each(|text| find_url(whole, bare, fold(text, buffer), matched));
             }
             (Matcher::Number(spans), Value::Number(number)) => {
                 spans.find(u128::from(number), matched);
@@ -141,10 +141,9 @@ impl KeyIndex {
     }
 }
 
-fn find_url(whole: &Texts, bare: &Texts, text: &str, matched: &mut Matched) {
-    let folded = fold(text);
-    whole.find_folded(&folded, matched);
-    bare.find_folded(without_scheme(&folded), matched);
+fn find_url(whole: &Texts, bare: &Texts, url: &[u8], matched: &mut Matched) {
+    whole.find(url, matched);
+    bare.find(without_scheme(url), matched);
 }
 
 /// Adds a value unless it is there: one text may match a pattern in many places.

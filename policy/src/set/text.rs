@@ -6,7 +6,7 @@ use memchr::memmem::Finder;
 use smallvec::SmallVec;
 
 use super::{Matched, TextMap, ValueId, note};
-use crate::pattern::{Form, Pattern, fold};
+use crate::pattern::{Form, Pattern};
 
 /// Up to here, texts inside a text are searched one after the other; the automaton for more costs
 /// some kilobytes, which each of thousands of small tenants would pay.
@@ -43,12 +43,8 @@ enum Inner {
 }
 
 impl Texts {
-    pub(super) fn find(&self, text: &str, matched: &mut Matched) {
-        self.find_folded(&fold(text), matched);
-    }
-
-    /// As [`Self::find`], for a text in lower case.
-    pub(super) fn find_folded(&self, text: &[u8], matched: &mut Matched) {
+    /// Finds the patterns that match a text in lower case.
+    pub(super) fn find(&self, text: &[u8], matched: &mut Matched) {
         if let Some(&value) = self.exact.get(text) {
             note(matched, value);
         }
