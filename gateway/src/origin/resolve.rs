@@ -73,6 +73,7 @@ pub struct Resolver {
     upstream: TokioResolver,
     hosts: BTreeMap<String, IpAddr>,
     tenants: DashMap<String, Arc<View>>,
+    patience: Duration,
 }
 
 /// One tenant's memory and budget.
@@ -175,7 +176,8 @@ impl Resolver {
         let upstream = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             .with_options(options)
             .build()?;
-        Ok(Self { upstream, hosts: settings.hosts, tenants: DashMap::new() })
+        let (hosts, tenants) = (settings.hosts, DashMap::new());
+        Ok(Self { upstream, hosts, tenants, patience: LOOKUP_TIMEOUT })
     }
 
     /// The addresses of `host` (canonical, without trailing dot) as `tenant` gets to see them, in
@@ -240,7 +242,7 @@ impl Resolver {
         let Ok(name) = Name::from_ascii(format!("{host}.")) else {
             return Answer::failure(ResolveError::Name, FAILURE_KEPT);
         };
-        match timeout(LOOKUP_TIMEOUT, self.both_families(&name)).await {
+        match timeout(self.patience, self.both_families(&name)).await {
             Ok(answer) => answer,
             Err(_) => Answer::failure(ResolveError::Timeout, FAILURE_KEPT),
         }
@@ -251,7 +253,7 @@ impl Resolver {
         let mut v6 = pin!(self.upstream.lookup(name.clone(), RecordType::AAAA));
         let mut v4 = pin!(self.upstream.lookup(name.clone(), RecordType::A));
         let (mut got_v6, mut got_v4) = (None, None);
-        let mut grace = pin!(sleep(LOOKUP_TIMEOUT));
+        let mut grace = pin!(sleep(self.patience));
         while got_v6.is_none() || got_v4.is_none() {
             tokio::select! {
                 found = &mut v6, if got_v6.is_none() => got_v6 = Some(found),

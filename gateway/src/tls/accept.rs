@@ -86,7 +86,18 @@ pub async fn accept<Io>(
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(io))
+    accept_within(io, config, HANDSHAKE_TIMEOUT).await
+}
+
+pub(super) async fn accept_within<Io>(
+    io: Io,
+    config: Arc<ServerConfig>,
+    limit: Duration,
+) -> Result<(TlsStream<Io>, ClientTls), AcceptError>
+where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let stream = timeout(limit, TlsAcceptor::from(config).accept(io))
         .await
         .map_err(|_| AcceptError::Timeout)?
         .map_err(|error| classify(&error))?;

@@ -401,3 +401,6 @@ impl rcgen::SigningKey for AuthorityKey {
         self.signer.sign(message).map_err(|_| rcgen::Error::RingUnspecified)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,9 +30,12 @@ pub(crate) struct Trust<'a> {
     pub(crate) revoked: &'a [CertRevocationList<'static>],
 }
 
-/// Certificates looked at beyond the first; real chains have three. Path building has its own
-/// budget of signatures besides.
+/// Certificates looked at beyond the first; real chains have three.
 const INTERMEDIATES_MAX: usize = 16;
+
+/// Of those, how many may share a subject, as cross-signed ones do. Paths multiply with this at
+/// each of at most six levels, and path building's own budget would let a maze cost a second.
+const SAME_SUBJECT_MAX: usize = 4;
 
 /// Demands that can be dropped one after another: revocation, strength, and time, the latter as
 /// often as certificates of one chain disagree about it.
@@ -51,14 +54,14 @@ pub(crate) fn judge(
         findings.add_fixed(Fault::UntrustedRoot, "no_certificate");
         return findings.sorted();
     };
-    let rest = rest.split_at_checked(INTERMEDIATES_MAX).map_or(rest, |(head, _)| head);
+    let rest = useful(rest);
     let (Ok(leaf), Ok((_, parsed))) =
         (EndEntityCert::try_from(leaf_der), X509Certificate::from_der(leaf_der))
     else {
         findings.add_fixed(Fault::UntrustedRoot, "malformed");
         return findings.sorted();
     };
-    let presented = Presented { leaf: &leaf, leaf_der, parsed: &parsed, rest };
+    let presented = Presented { leaf: &leaf, leaf_der, parsed: &parsed, rest: &rest };
 
     if trust.own.vouch_for(chain) {
         findings.add_fixed(Fault::UntrustedRoot, "own_authority");
@@ -74,6 +77,20 @@ pub(crate) fn judge(
         findings.add(Fault::NameMismatch, detail);
     }
     findings.sorted()
+}
+
+/// The intermediates that are looked at, each once.
+fn useful<'a>(sent: &'a [CertificateDer<'_>]) -> Vec<CertificateDer<'a>> {
+    let mut kept: Vec<(&[u8], CertificateDer<'a>)> = Vec::new();
+    for der in sent.iter().take(INTERMEDIATES_MAX) {
+        let Ok((_, parsed)) = X509Certificate::from_der(der) else { continue };
+        let subject = parsed.subject().as_raw();
+        let namesakes = kept.iter().filter(|(other, _)| *other == subject).count();
+        if namesakes < SAME_SUBJECT_MAX && kept.iter().all(|(_, other)| other != der) {
+            kept.push((subject, CertificateDer::from(der.as_ref())));
+        }
+    }
+    kept.into_iter().map(|(_, der)| der).collect()
 }
 
 struct Presented<'a> {
@@ -281,3 +298,6 @@ impl Findings {
         self.0
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,3 +28,8 @@ pub use origin::{OriginCertificate, OriginFacts, OriginTls, OriginTlsError, Orig
 pub use own::OwnAuthorities;
 pub use profile::{Profile, ProfileKey, Profiles};
 pub use roots::{RootSource, RootWarning, Roots};
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -6,8 +6,8 @@ use x509_parser::public_key::PublicKey;
 /// What current browsers demand of RSA (CA/Browser Forum baseline requirements 6.1.5).
 const RSA_BITS_MIN: usize = 2048;
 
-/// P-256, P-384 and P-521: the bytes of their uncompressed or compressed points.
-const EC_BITS: [usize; 3] = [256, 384, 521];
+/// P-256, P-384 and P-521, the last in whole bytes as its points are encoded.
+const EC_BITS: [usize; 3] = [256, 384, 528];
 
 /// What is weak about the key `certificate` carries.
 pub(crate) fn of_key(certificate: &X509Certificate<'_>) -> Option<&'static str> {
