@@ -81,10 +81,10 @@ pub(crate) fn judge(
 
 /// The intermediates that are looked at, each once.
 fn useful<'a>(sent: &'a [CertificateDer<'_>]) -> Vec<CertificateDer<'a>> {
-    let mut kept: Vec<(&[u8], CertificateDer<'a>)> = Vec::new();
+    let mut kept: Vec<(Vec<u8>, CertificateDer<'a>)> = Vec::new();
     for der in sent.iter().take(INTERMEDIATES_MAX) {
         let Ok((_, parsed)) = X509Certificate::from_der(der) else { continue };
-        let subject = parsed.subject().as_raw();
+        let subject = parsed.subject().as_raw().to_vec();
         let namesakes = kept.iter().filter(|(other, _)| *other == subject).count();
         if namesakes < SAME_SUBJECT_MAX && kept.iter().all(|(_, other)| other != der) {
             kept.push((subject, CertificateDer::from(der.as_ref())));

@@ -1,7 +1,6 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::process::Command;
-use std::time::Instant;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension,
@@ -355,7 +354,7 @@ fn uc_30_uc_31_weak_keys_and_signatures() {
 }
 
 #[test]
-fn uc_32_uc_38_bloated_chains_end_soon() {
+fn uc_32_uc_38_bloated_chains_end_in_a_refusal() {
     let root = root("root");
     let names: Vec<String> = (0..10_000).map(|number| format!("n{number}.test")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -367,9 +366,7 @@ fn uc_32_uc_38_bloated_chains_end_soon() {
     confusing.extend(maze.iter().map(|ca| ca.der().clone()));
 
     for chain in [many_names, confusing] {
-        let began = Instant::now();
         assert!(!found(&chain, "a.test", &[&root]).is_empty());
-        eprintln!("{} certificates: {:?}", chain.len(), began.elapsed());
     }
 }
 
