@@ -263,9 +263,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
             if let Some(ending) = state.verdict().filter(|_| state.close || empty && flushed) {
                 return Err(ending);
             }
-            // With bytes unsent the peer's socket wakes us; what is queued meanwhile joins them.
+            // With bytes unsent the peer's socket wakes us, and nobody else need: what is queued
+            // meanwhile joins them.
             let sleeps = !state.has_output() || !empty;
-            state.driver_awake = !sleeps;
+            state.driver_awake = !(sleeps && empty);
             Ok(sleeps)
         })
     }

@@ -280,8 +280,7 @@ impl Shared {
     pub(super) fn close(&self) {
         self.with(|state| {
             state.close = true;
-            let driver = state.nudge();
-            state.wakes.extend(driver);
+            state.wakes.extend(state.driver.clone());
         });
     }
 

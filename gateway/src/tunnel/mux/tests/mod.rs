@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod exchange;
+mod hostile;
+mod link;
+mod windows;
 
 use std::time::Duration;
 
