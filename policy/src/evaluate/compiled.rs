@@ -133,7 +133,17 @@ impl Compiled {
     fn sort<'c>(&'c self, gate: Gate, facts: &Facts<'_>, sorted: &mut Sorted<'c>) {
         let mut matched = Matched::new();
         let mut buffer = Folded::new();
+        // Where one word holds all rules, a key that only impossible rules use is not looked at.
+        let only = match &*self.words {
+            [only] => Some(only),
+            _ => None,
+        };
+        let mut alive = only.map_or(u64::MAX, |masks| masks.all);
         for index in &self.keys {
+            if only.is_some() && at(&index.uses, 0) & alive == 0 {
+                continue;
+            }
+            let begin = sorted.cursors.len();
             match state(index.key, facts.fact(index.key), gate) {
                 State::Known(value) => {
                     matched.clear();
@@ -143,9 +153,14 @@ impl Compiled {
                         sets.map(|sets| Cursor { wanted: &sets.wanted, refused: &sets.refused }),
                     );
                     sorted.known.push((index, sorted.cursors.len()));
+                    let cursors = sorted.cursors.get_mut(begin..).unwrap_or_default();
+                    alive &= leaves(index, 0, cursors);
                 }
                 // As a fact that matches no value: false, and true under `not`.
-                State::Inapplicable => sorted.known.push((index, sorted.cursors.len())),
+                State::Inapplicable => {
+                    sorted.known.push((index, begin));
+                    alive &= leaves(index, 0, &mut []);
+                }
                 State::Pending => {
                     sorted.pending.push(index);
                     sorted.pending_keys.insert(index.key);
@@ -154,7 +169,11 @@ impl Compiled {
                     sorted.deferred.push(index);
                     sorted.deferred_keys.insert(index.key);
                 }
-                State::Unobtainable(_) => sorted.unobtainable.push(index),
+                State::Unobtainable(_) => {
+                    sorted.unobtainable.push(index);
+                    let stands = only.map_or(0, |masks| masks.over_unobtainable);
+                    alive &= !at(&index.uses, 0) | stands;
+                }
             }
         }
     }
@@ -192,12 +211,8 @@ impl Sorted<'_> {
         for &(index, end) in &self.known {
             let uses = at(&index.uses, word);
             if uses & rules != 0 {
-                let (mut wanted, mut refused) = (0, 0);
-                for cursor in self.cursors.get_mut(begin..end).unwrap_or_default() {
-                    wanted |= read(&mut cursor.wanted, word);
-                    refused |= read(&mut cursor.refused, word);
-                }
-                rules &= !uses | wanted | (at(&index.negated, word) & !refused);
+                let cursors = self.cursors.get_mut(begin..end).unwrap_or_default();
+                rules &= leaves(index, word, cursors);
                 if rules == 0 {
                     return None;
                 }
@@ -243,6 +258,16 @@ impl Sorted<'_> {
             insert_if(&mut findings.alerts_wait_for, uses & alerts, index.key);
         }
     }
+}
+
+/// The rules of this word that a key leaves possible whose fact matched these values.
+fn leaves(index: &KeyIndex, word: usize, cursors: &mut [Cursor<'_>]) -> u64 {
+    let (mut wanted, mut refused) = (0, 0);
+    for cursor in cursors {
+        wanted |= read(&mut cursor.wanted, word);
+        refused |= read(&mut cursor.refused, word);
+    }
+    !at(&index.uses, word) | wanted | (at(&index.negated, word) & !refused)
 }
 
 fn insert_if(keys: &mut KeySet, rules: u64, key: Key) {
