@@ -171,9 +171,7 @@ fn build(
         &gateway.extra_roots,
         SystemTime::now(),
     );
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    super::upkeep::say_roots(&warnings);
     let pop = Pop::new(Parts {
         snapshot: snapshot.clone(),
         catalog,

@@ -185,6 +185,10 @@ impl Drop for Transaction {
         if self.moved {
             return;
         }
+        // Dropped before anything was said to the client: it went away, or its tunnel did.
+        if self.record.http.status.is_none() && self.record.end.error.is_none() {
+            self.failed("client_gone", Blame::Client);
+        }
         let total = self.began.elapsed();
         self.record.cost.total = Some(total);
         self.record.cost.gateway = Some(total.saturating_sub(self.waited));

@@ -12,7 +12,7 @@ use super::tenancy::root_source;
 use crate::event::{EventLog, TenantSettings};
 use crate::ident::TenantName;
 use crate::limit::window::Pressure;
-use crate::tls::Roots;
+use crate::tls::{RootWarning, Roots};
 
 /// Memory pages of every platform this is built for.
 const PAGE_BYTES: u64 = 4096;
@@ -86,10 +86,18 @@ fn swap_gateway(pop: &Pop) {
     }
     let source = root_source(gateway.config.origin.roots);
     let (roots, warnings) = Roots::load(source, &gateway.extra_roots, std::time::SystemTime::now());
-    for warning in warnings {
-        tracing::warn!("{warning}");
-    }
+    say_roots(&warnings);
     pop.roots.store(Arc::new(roots));
+}
+
+/// Says what is odd about the trusted roots: one line, since machines ship several old ones.
+pub(super) fn say_roots(warnings: &[RootWarning]) {
+    for warning in warnings {
+        tracing::debug!("{warning}");
+    }
+    if !warnings.is_empty() {
+        tracing::info!(count = warnings.len(), "trusted roots left out or odd; SLUICE_LOG=debug lists them");
+    }
 }
 
 async fn sweep(pop: Arc<Pop>, events: Arc<EventLog>) {

@@ -235,7 +235,7 @@ async fn handshake(
         None => None,
     };
     let facts = TunnelTls {
-        version: "TLSv1.3",
+        version: "1.3",
         kx: connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())),
         http2: connection.alpn_protocol() == Some(b"h2"),
     };

@@ -1,10 +1,15 @@
-//! What a user is told: block, coach and fault pages for people, RFC 9457 problems for programs.
+//! What a user is told: pages for people, RFC 9457 problems for programs.
+
+mod html;
+mod problem;
 
 use bytes::Bytes;
 use gateway_proto::fields::Fields;
 use uuid::Uuid;
 
 use crate::exchange::{Request, Response};
+
+pub use html::{confirm, confirmed, expired};
 
 /// What happened, from the user's point of view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +21,19 @@ pub enum Kind {
     Fault,
     /// The exchange could not be carried out.
     Failed,
+}
+
+impl Kind {
+    /// The stable name in problems and `Proxy-Status`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Coached => "coached",
+            Self::Fault => "certificate-fault",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Everything a page or problem says.
@@ -40,41 +58,31 @@ pub struct Notice<'a> {
 /// The answer to `request`: HTML for a navigation, a problem document for anything else.
 #[must_use]
 pub fn answer(request: &Request, notice: &Notice<'_>) -> (Response, Bytes) {
-    let body = Bytes::from(format!("{{\"status\":{},\"rule\":{:?}}}", notice.status, notice.rule));
     let mut fields = Fields::new();
-    fields.push("content-type", "application/problem+json");
+    let body = if is_navigation(request) {
+        html::headers(&mut fields, notice.proceed);
+        html::page(notice)
+    } else {
+        fields.push("content-type", "application/problem+json");
+        problem::document(notice)
+    };
     fields.push("cache-control", "no-store");
-    let _ = request;
+    fields.push("proxy-status", problem::proxy_status(notice));
+    let body = Bytes::from(body);
     (Response::new(notice.status, fields, body.len() as u64), body)
 }
 
-/// The page behind a coach page's "proceed": asks for the justification.
-#[must_use]
-pub fn confirm(rule: &str, matter: &str, reference: Uuid, token: &str) -> (Response, Bytes) {
-    html(
-        200,
-        format!(
-            "<form method=post action=/proceed><input type=hidden name=token value={token}><textarea name=justification></textarea><button>Proceed</button></form>{rule}{matter}{reference}"
-        ),
-    )
+/// `Sec-Fetch-Mode: navigate`, or, from clients without that header, `Accept` with text/html.
+fn is_navigation(request: &Request) -> bool {
+    match request.fields.text("sec-fetch-mode") {
+        Some(mode) => mode.eq_ignore_ascii_case("navigate"),
+        None => request
+            .fields
+            .all("accept")
+            .filter_map(|value| std::str::from_utf8(value).ok())
+            .any(|value| value.to_ascii_lowercase().contains("text/html")),
+    }
 }
 
-/// The page after a justification was taken: asks to repeat the action.
-#[must_use]
-pub fn confirmed(matter: &str, reference: Uuid) -> (Response, Bytes) {
-    html(200, format!("{matter} {reference}"))
-}
-
-/// The page for a token that is used up, too old or somebody else's.
-#[must_use]
-pub fn expired() -> (Response, Bytes) {
-    html(410, "expired".to_owned())
-}
-
-fn html(status: u16, text: String) -> (Response, Bytes) {
-    let body = Bytes::from(text);
-    let mut fields = Fields::new();
-    fields.push("content-type", "text/html; charset=utf-8");
-    fields.push("cache-control", "no-store");
-    (Response::new(status, fields, body.len() as u64), body)
-}
+#[cfg(test)]
+mod tests;
