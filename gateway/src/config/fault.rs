@@ -1,10 +1,10 @@
 //! What happens when an origin's certificate or TLS is at fault.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A setting for each fault.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Decryption {
     /// The chain ends at an authority that is not trusted.
@@ -40,7 +40,7 @@ pub struct Decryption {
 }
 
 /// What to do about a faulty certificate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultAction {
     #[default]
@@ -51,7 +51,7 @@ pub enum FaultAction {
 }
 
 /// What to do about a name that is missing or does not fit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FrontingAction {
     #[default]
@@ -60,7 +60,7 @@ pub enum FrontingAction {
 }
 
 /// What to do when name and address disagree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AddressAction {
     #[default]
@@ -69,7 +69,7 @@ pub enum AddressAction {
 }
 
 /// What to do about what cannot be decrypted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BypassAction {
     #[default]
@@ -79,7 +79,7 @@ pub enum BypassAction {
 }
 
 /// What to do about what is not HTTP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MalformedAction {
     #[default]

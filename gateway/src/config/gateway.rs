@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::scalar::{ByteSize, HostName, HostPattern, MemoryLimit, NameServer, Network, PortRange};
 use crate::ident::TenantName;
 
 /// The point of presence: name, domain, listeners, admin endpoint, origins, events and limits.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
     /// Name of this point of presence, in events and in `/v1/pop`.
@@ -51,7 +51,7 @@ impl Default for GatewayConfig {
 }
 
 /// Listeners.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Listen {
     /// TLS tunnels and the OpenConnect bootstrap.
@@ -72,7 +72,7 @@ impl Default for Listen {
 }
 
 /// The admin endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
     /// Address of the endpoint; anything but loopback needs `token_file`.
@@ -90,7 +90,7 @@ impl Default for Admin {
 }
 
 /// HTTPS for the admin endpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdminTls {
     /// PEM file with the certificate chain.
@@ -100,7 +100,7 @@ pub struct AdminTls {
 }
 
 /// Origins.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Origin {
     /// Which certificate authorities origins may use.
@@ -118,7 +118,7 @@ pub struct Origin {
 }
 
 /// A set of root certificates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Roots {
     /// The machine's; the built-in set where the machine has none.
@@ -145,6 +145,15 @@ pub enum Resolver {
 impl<'de> Deserialize<'de> for Resolver {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ResolverVisitor)
+    }
+}
+
+impl Serialize for Resolver {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::System => serializer.serialize_str("system"),
+            Self::Servers(servers) => servers.serialize(serializer),
+        }
     }
 }
 
@@ -180,7 +189,7 @@ impl<'de> serde::de::Visitor<'de> for ResolverVisitor {
 }
 
 /// The event log.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Events {
     /// Folder of the log. A change needs a restart.
@@ -209,7 +218,7 @@ impl Default for Events {
 }
 
 /// A place events are sent to.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Sink {
     /// Name of the sink, for logs and metrics.
@@ -221,7 +230,7 @@ pub struct Sink {
 }
 
 /// Kinds of sinks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkKind {
     /// NDJSON appended to a file.
@@ -231,7 +240,7 @@ pub enum SinkKind {
 }
 
 /// Bounds.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Memory of the process, as a share of the machine's (or cgroup's) or in bytes.

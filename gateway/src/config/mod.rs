@@ -13,6 +13,9 @@ mod schema;
 mod suggest;
 mod tenant;
 
+#[cfg(test)]
+mod tests;
+
 pub use fault::{
     AddressAction, BypassAction, Decryption, FaultAction, FrontingAction, MalformedAction,
 };

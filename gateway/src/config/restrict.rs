@@ -1,10 +1,10 @@
 //! Vendors' tenant restrictions: headers that make a service refuse other companies' accounts.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Per vendor, the tenants that users may sign in to. An empty list inserts nothing.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Restrict {
     /// Google Workspace domains (`X-GoogApps-Allowed-Domains`).

@@ -8,9 +8,9 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::de::{Error as _, Unexpected};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Implements `Deserialize` by way of text: what failed to parse is shown with what was expected.
+/// Reads and writes a value as text: what failed to parse is shown with what was expected.
 macro_rules! from_text {
     ($type:ty, $expected:literal) => {
         impl<'de> Deserialize<'de> for $type {
@@ -18,6 +18,12 @@ macro_rules! from_text {
                 let text = String::deserialize(deserializer)?;
                 text.parse()
                     .map_err(|_| D::Error::invalid_value(Unexpected::Str(&text), &$expected))
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
             }
         }
     };
@@ -60,6 +66,17 @@ const UNITS: &[(&str, u64)] = &[
     ("", 1),
 ];
 
+impl fmt::Display for ByteSize {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |(_, factor): &&(&str, u64)| self.0 > 0 && self.0.is_multiple_of(*factor);
+        let binary = UNITS.iter().take(4).rev().find(whole);
+        match binary {
+            Some((unit, factor)) => write!(formatter, "{}{unit}", self.0 / factor),
+            None => write!(formatter, "{}", self.0),
+        }
+    }
+}
+
 impl FromStr for ByteSize {
     type Err = Malformed;
 
@@ -88,6 +105,15 @@ from_text!(MemoryLimit, "a share from `1%` to `95%`, or a size such as `4GiB`");
 const MEMORY_PERCENT_MAX: u8 = 95;
 /// Below this the gateway cannot hold its own tables.
 const MEMORY_BYTES_MIN: u64 = 64 << 20;
+
+impl fmt::Display for MemoryLimit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Percent(percent) => write!(formatter, "{percent}%"),
+            Self::Bytes(size) => size.fmt(formatter),
+        }
+    }
+}
 
 impl FromStr for MemoryLimit {
     type Err = Malformed;
@@ -121,6 +147,17 @@ pub struct PortRange(pub RangeInclusive<u16>);
 
 from_text!(PortRange, "a port from 1 to 65535, or a range such as `8000-8999`");
 
+impl fmt::Display for PortRange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.0.start(), self.0.end());
+        if first == last {
+            write!(formatter, "{first}")
+        } else {
+            write!(formatter, "{first}-{last}")
+        }
+    }
+}
+
 impl FromStr for PortRange {
     type Err = Malformed;
 
@@ -146,6 +183,12 @@ pub struct Network(pub IpNet);
 
 from_text!(Network, "a network such as `10.0.0.0/8`, or an address");
 
+impl fmt::Display for Network {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 impl FromStr for Network {
     type Err = Malformed;
 
@@ -164,6 +207,12 @@ pub struct NameServer(pub SocketAddr);
 
 from_text!(NameServer, "a name server's address, such as `192.0.2.53` or `192.0.2.53:5353`");
 
+impl fmt::Display for NameServer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 impl FromStr for NameServer {
     type Err = Malformed;
 
@@ -180,6 +229,12 @@ impl FromStr for NameServer {
 pub struct HostPattern(pub String);
 
 from_text!(HostPattern, "a host name such as `wiki.acme.test`, or `*.acme.test`");
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
 
 impl FromStr for HostPattern {
     type Err = Malformed;
@@ -198,6 +253,12 @@ impl FromStr for HostPattern {
 pub struct HostName(pub String);
 
 from_text!(HostName, "a host name such as `gateway.acme.test`");
+
+impl fmt::Display for HostName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
 
 impl FromStr for HostName {
     type Err = Malformed;
@@ -232,6 +293,12 @@ fn host_name(name: &str) -> bool {
 pub struct TokenHash(pub [u8; 32]);
 
 from_text!(TokenHash, "the SHA-256 of the token as 64 hexadecimal digits");
+
+impl fmt::Display for TokenHash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&crate::ident::hex::encode(&self.0))
+    }
+}
 
 impl FromStr for TokenHash {
     type Err = Malformed;

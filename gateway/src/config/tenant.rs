@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::fault::Decryption;
 use super::restrict::Restrict;
 use super::scalar::{ByteSize, TokenHash};
 
 /// One tenant. The rules are in policy.yaml beside it.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TenantConfig {
     /// How a tunnel's user is known.
@@ -23,6 +23,7 @@ pub struct TenantConfig {
     pub decryption: Decryption,
     /// Which flows are decrypted: rules over what is known before decryption.
     #[schemars(with = "policy::decrypt::DecryptSource")]
+    #[serde(skip_serializing)]
     pub decrypt: Decrypt,
     /// Per app (catalog id): which of its instances are the company's own.
     pub instances: BTreeMap<String, Instances>,
@@ -43,7 +44,7 @@ pub struct TenantConfig {
 }
 
 /// How a tunnel's user is known.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Identity {
     /// What a client must show before it gets a tunnel.
@@ -81,7 +82,7 @@ impl Default for Identity {
 }
 
 /// What a client must show.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Require {
     /// A client certificate of the tenant's device CA.
@@ -94,7 +95,7 @@ pub enum Require {
 }
 
 /// Channel binding of tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Binding {
     /// A bound token must match its channel; an unbound one is taken too.
@@ -105,7 +106,7 @@ pub enum Binding {
 }
 
 /// Names of claims.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Claims {
     /// Text: the user.
@@ -133,7 +134,7 @@ impl Default for Claims {
 }
 
 /// A user of the explicit listeners.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UserToken {
     /// The user's name.
@@ -157,7 +158,7 @@ impl<'de> Deserialize<'de> for Decrypt {
 
 /// The company's own and its users' private instances of one app: ids, domains or accounts as the
 /// app shows them, exact or with `*` at either end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Instances {
     /// Instances of the company.
@@ -168,7 +169,7 @@ pub struct Instances {
 }
 
 /// What to look for in content.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Content {
     /// Profiles by the name that a rule's `dlp` uses.
@@ -176,7 +177,7 @@ pub struct Content {
 }
 
 /// One kind of content.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Profile {
     /// Built-in entities, such as `payment-card`.
@@ -190,7 +191,7 @@ pub struct Profile {
 }
 
 /// What is kept out of events.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Privacy {
     /// Query keys whose values are redacted, in addition to the built-in list; `*` at either end.
@@ -200,7 +201,7 @@ pub struct Privacy {
 }
 
 /// How much of a URL is recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UrlDetail {
     /// All of it, redacted.
@@ -213,7 +214,7 @@ pub enum UrlDetail {
 }
 
 /// Bounds for one tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TenantLimits {
     /// Tunnels open at once; null is the gateway's limit alone.
@@ -241,7 +242,7 @@ impl Default for TenantLimits {
 }
 
 /// The tenant's part of the event log.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TenantEvents {
     /// Disk space of this tenant's events; null is an equal share of the gateway's.
@@ -249,7 +250,7 @@ pub struct TenantEvents {
 }
 
 /// What the block and coach pages say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Notice {
     /// Whom to ask: a mail address, a URL or a phone number.
@@ -259,7 +260,7 @@ pub struct Notice {
 }
 
 /// The tenant's own settings for reaching origins.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TenantOrigin {
     /// Source addresses of this tenant's connections; empty means the gateway's.

@@ -45,6 +45,14 @@ impl GatewayUnit {
         })
     }
 
+    /// Files that gateway.yaml names.
+    pub(super) fn extra_files(&self) -> Vec<PathBuf> {
+        let config = &self.config;
+        let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
+        let named = config.origin.extra_roots.iter().chain(&config.admin.token_file).chain(tls);
+        named.cloned().collect()
+    }
+
     /// The unit as the successor of the one in force.
     pub(super) fn after(mut self, before: &Self) -> Self {
         self.generation = before.generation + 1;

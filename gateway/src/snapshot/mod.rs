@@ -2,6 +2,7 @@
 
 mod check;
 mod gateway;
+mod inotify;
 mod last_good;
 mod source;
 mod tenant;
@@ -118,12 +119,12 @@ impl Snapshot {
     /// certificate cannot be made.
     pub fn load(dir: &Path) -> Result<(Self, Vec<Problem>), LoadError> {
         let layout = Layout::new(dir);
-        let stamp = Stamp::of_gateway(&layout);
         let (gateway, mut problems) = gateway::load_or_last_good(&layout);
         let Some(gateway) = gateway else { return Err(LoadError::Gateway(problems)) };
         let names = layout.tenant_names().map_err(LoadError::Tenants)?;
         ensure_tunnel_identity(&layout, &gateway.config, &names, SystemTime::now())?;
         let tunnel = TunnelIdentity::load(&layout)?;
+        let stamp = Stamp::of_gateway(&layout).and(&gateway.extra_files());
         let state = UnitState { stamp, failed: any_error(&problems) };
         log_problems(&UnitName::Gateway, &problems);
         let inner = Inner {
@@ -200,17 +201,15 @@ impl Snapshot {
     /// files: call it where blocking is allowed.
     pub fn reload(&self) {
         self.reload_gateway_if(|_| true);
-        let known = self.tenants();
-        let found = self.inner.layout.tenant_names().unwrap_or_else(|_| known.clone());
-        for name in known.iter().chain(&found) {
-            self.reload_tenant_if(name, |_| true);
+        for name in self.known_and_found() {
+            self.reload_tenant_if(&name, |_| true);
         }
     }
 
     /// Loads gateway.yaml and the tunnel's identity if their files changed or, where the last
     /// attempt failed, `retry` says so.
     fn reload_gateway_if(&self, retry: impl Fn(&UnitName) -> bool) {
-        let stamp = Stamp::of_gateway(&self.inner.layout);
+        let stamp = self.stamp_of_gateway();
         if self.is_current(&UnitName::Gateway, &stamp, retry) {
             return;
         }
@@ -232,7 +231,7 @@ impl Snapshot {
             }
         }
         // Issuing may have written below tunnel/ just now: that is no change to act on.
-        let stamp = Stamp::of_gateway(&self.inner.layout);
+        let stamp = self.stamp_of_gateway();
         self.settle(UnitName::Gateway, stamp, &problems);
     }
 
@@ -307,6 +306,11 @@ impl Snapshot {
 
     fn announce(&self) {
         self.inner.changes.send_modify(|count| *count += 1);
+    }
+
+    fn stamp_of_gateway(&self) -> Stamp {
+        let gateway = self.inner.gateway.load();
+        Stamp::of_gateway(&self.inner.layout).and(&gateway.extra_files())
     }
 
     /// The tenant's files as they are now, those outside its folder included.

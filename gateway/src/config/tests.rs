@@ -1,0 +1,174 @@
+//! What configuration files promise: defaults, forms of values, and every mistake with its place.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use super::*;
+
+/// `line:column: what, expected …` of every problem, without the file's name.
+fn mistakes_in_gateway(text: &str) -> Vec<String> {
+    let problems = match read::<GatewayConfig>("gateway.yaml", text) {
+        Ok(read) => check_gateway("gateway.yaml", &read.tree, &read.value),
+        Err(problems) => problems,
+    };
+    problems.iter().map(|it| it.to_string().replacen("gateway.yaml:", "", 1)).collect()
+}
+
+fn gateway(text: &str) -> GatewayConfig {
+    read::<GatewayConfig>("gateway.yaml", text).map(|read| read.value).unwrap()
+}
+
+fn tenant(text: &str) -> TenantConfig {
+    read::<TenantConfig>("tenant.yaml", text).map(|read| read.value).unwrap()
+}
+
+#[test]
+fn empty_files_mean_the_defaults() {
+    let config = gateway("");
+    assert_eq!(config, GatewayConfig::default());
+    assert_eq!(config.listen.tcp.to_string(), "0.0.0.0:8443");
+    assert_eq!(config.admin.listen.to_string(), "127.0.0.1:9901");
+    assert_eq!(config.events.max_bytes, ByteSize(10 << 30));
+    assert!(config.limits.may_connect(24) && !config.limits.may_connect(25));
+    assert_eq!(tenant("# nothing yet\n"), TenantConfig::default());
+}
+
+#[test]
+fn a_section_without_content_has_its_defaults() {
+    assert_eq!(gateway("listen:\nadmin:\norigin:\n  hosts:\n"), GatewayConfig::default());
+}
+
+#[test]
+fn the_design_example_reads() {
+    let text = r#"
+pop: fra-1
+domain: localhost
+listen: { tcp: "0.0.0.0:8443", udp: "0.0.0.0:8443", explicit: {"127.0.0.1:3128": acme} }
+admin:  { listen: "127.0.0.1:9901", token_file: null, tls: null }
+notice: notice.sluice.test
+workers: 0
+origin:
+  roots: webpki
+  extra_roots: [roots/corporate.pem]
+  resolver: [192.0.2.53, "192.0.2.54:5353"]
+  hosts: { "*.test": 127.0.0.1, wiki.acme.test: "2001:db8::1" }
+  allow_private: [127.0.0.0/8, 10.1.2.3]
+  egress: [192.0.2.1]
+events: { dir: data/events, flush_ms: 100, max_bytes: 10GiB, sinks: [] }
+limits: { memory: 70%, tunnels: 50000, streams_per_tunnel: 1000, connect_ports: ["1-24", 443, "26-65535"] }
+"#;
+    let config = gateway(text);
+    assert_eq!(config.listen.explicit.len(), 1);
+    assert_eq!(config.origin.roots, Roots::Webpki);
+    let Resolver::Servers(servers) = &config.origin.resolver else { unreachable!() };
+    assert_eq!(servers[0].0.to_string(), "192.0.2.53:53");
+    assert_eq!(servers[1].0.to_string(), "192.0.2.54:5353");
+    assert_eq!(config.origin.allow_private[1].0.to_string(), "10.1.2.3/32");
+    assert_eq!(config.limits.memory, MemoryLimit::Percent(70));
+}
+
+#[test]
+fn ten_mistakes_give_ten_messages_with_places() {
+    let text = "\
+pop: fra 1
+domian: localhost
+listen:
+  tcp: 0.0.0.0
+  explicit: { \"127.0.0.1:3128\": Backup }
+workers: many
+origin:
+  roots: sytem
+  hosts: { \"bad host\": 127.0.0.1 }
+  allow_private: [10.0.0.0/8, 10.0.0.0/40]
+events: { flush_ms: soon, max_bytes: lots }
+limits: { memory: 120%, connect_ports: [\"9-1\"] }
+limits: {}
+";
+    let expected = [
+        "2:1: unknown key `domian`, expected `domain`",
+        "4:8: found `0.0.0.0`, expected an address with port, such as `0.0.0.0:8443` or `[::]:8443`",
+        "5:34: found `Backup`, expected a tenant's name: 1 to 40 of a-z, 0-9 and `-`, not `backup…`",
+        "6:10: found `many`, expected u16",
+        "8:10: found `sytem`, expected `system`",
+        "9:12: found `bad host`, expected a host name such as `wiki.acme.test`, or `*.acme.test`",
+        "10:31: found `10.0.0.0/40`, expected a network such as `10.0.0.0/8`, or an address",
+        "11:21: found `soon`, expected u64",
+        "11:38: found `lots`, expected a size, such as `512MiB` or `10GiB`",
+        "12:19: found `120%`, expected a share from `1%` to `95%`, or a size such as `4GiB`",
+        "12:41: found `9-1`, expected a port from 1 to 65535, or a range such as `8000-8999`",
+        "13:1: key `limits` a second time, expected each key once",
+    ];
+    assert_eq!(mistakes_in_gateway(text), expected);
+}
+
+#[test]
+fn meaning_is_checked_with_places() {
+    let text = "\
+pop: fra 1
+admin: { listen: \"0.0.0.0:9901\" }
+listen:
+  tcp: 127.0.0.1:3128
+  explicit: { \"127.0.0.1:3128\": acme }
+events: { flush_ms: 0, max_bytes: 1KiB }
+limits: { tunnels: 0, drain_s: 100000 }
+";
+    let found = mistakes_in_gateway(text);
+    let places: Vec<&str> = found.iter().map(|line| line.split(": ").next().unwrap()).collect();
+    assert_eq!(places, ["2:18", "1:6", "6:21", "6:35", "7:20", "7:32", "5:33"], "{found:#?}");
+}
+
+#[test]
+fn a_missing_required_key_is_told_once() {
+    let text = "events: { sinks: [{ name: siem, kind: htp, to: \"https://siem.acme.test/\" }, { name: a }] }";
+    let found = mistakes_in_gateway(text);
+    assert_eq!(found.len(), 2, "{found:#?}");
+    assert_eq!(found[0], "1:39: found `htp`, expected one of `file`, `http`");
+    assert!(found[1].starts_with("1:78: no key `kind` here"), "{found:#?}");
+}
+
+#[test]
+fn broken_yaml_is_one_problem_with_a_place() {
+    let found = mistakes_in_gateway("pop: [a\n");
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("2:1: not YAML"), "{found:#?}");
+}
+
+#[test]
+fn tenants_say_what_faults_mean() {
+    let config = tenant("decryption: { expired: warn, self_signed: allow, client_pinned: bypass }");
+    assert_eq!(config.decryption.expired, FaultAction::Warn);
+    assert_eq!(config.decryption.self_signed, FaultAction::Allow);
+    assert_eq!(config.decryption.untrusted_root, FaultAction::Block);
+    assert_eq!(config.decryption.client_pinned, BypassAction::Bypass);
+}
+
+#[test]
+fn tokens_without_keys_and_injected_headers_are_refused() {
+    let text = "identity: { require: either }\nrestrict: { google: [\"a.test,b.test\"] }\n";
+    let read = read::<TenantConfig>("tenant.yaml", text).unwrap();
+    let found = check_tenant("tenant.yaml", &read.tree, &read.value);
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(shown.len(), 2, "{shown:#?}");
+    assert!(shown[0].starts_with("tenant.yaml:1:22: tokens are accepted"), "{shown:#?}");
+    assert!(shown[1].starts_with("tenant.yaml:2:22: not a vendor's tenant"), "{shown:#?}");
+}
+
+#[test]
+fn sizes_have_units() {
+    let size = |text: &str| text.parse::<ByteSize>().ok().map(ByteSize::bytes);
+    assert_eq!(size("10GiB"), Some(10 << 30));
+    assert_eq!(size("10 MB"), Some(10_000_000));
+    assert_eq!(size("4096"), Some(4096));
+    assert_eq!(size("1B"), Some(1));
+    for wrong in ["", "GiB", "-1", "1.5GiB", "99999999TiB", "1 0MiB", "1gib"] {
+        assert_eq!(size(wrong), None, "{wrong}");
+    }
+}
+
+#[test]
+fn schemas_know_every_key_and_refuse_others() {
+    for schema in [gateway_schema(), tenant_schema()] {
+        assert_eq!(schema["additionalProperties"], false);
+        assert!(schema["properties"].as_object().unwrap().len() > 5);
+    }
+    assert_eq!(gateway_schema()["$defs"]["Events"]["properties"]["max_bytes"]["default"], "10GiB");
+}
