@@ -110,6 +110,28 @@ pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
 /// # Errors
 /// Where the folder cannot be written.
 pub fn write_atomically(path: &Path, text: &[u8], secrecy: Secrecy) -> io::Result<()> {
+    write_and_rename(path, text, secrecy, true)?.sync_all()
+}
+
+/// As [`write_atomically`], but a power cut may undo it until [`sync_below`] is called: for many
+/// files at once.
+///
+/// # Errors
+/// Where the folder cannot be written.
+pub(crate) fn write_many_atomically(path: &Path, text: &[u8], secrecy: Secrecy) -> io::Result<()> {
+    write_and_rename(path, text, secrecy, false).map(drop)
+}
+
+/// Puts everything written on this folder's file system on the disk.
+///
+/// # Errors
+/// Where the folder cannot be opened or the disk fails.
+pub(crate) fn sync_below(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(File::open(folder)?)?)
+}
+
+/// Gives the folder, whose entry is not synced yet.
+fn write_and_rename(path: &Path, text: &[u8], secrecy: Secrecy, sync: bool) -> io::Result<File> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     make_folder(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -119,13 +141,15 @@ pub fn write_atomically(path: &Path, text: &[u8], secrecy: Secrecy) -> io::Resul
         Secrecy::Secret => 0o600,
     };
     let written = (|| {
+        // The umask narrows the mode further, never widens it.
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
-        // The mode given to `open` is narrowed by the umask only, so a stricter umask wins.
         file.write_all(text)?;
-        file.sync_all()?;
+        if sync {
+            file.sync_all()?;
+        }
         fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
+        File::open(folder)
     })();
     if written.is_err() {
         // The reason for the failure matters, not whether its debris could be removed.

@@ -36,6 +36,7 @@ pub use tenant::{
 };
 
 pub(crate) use check::{gateway as check_gateway, tenant as check_tenant};
+pub(crate) use layout::{sync_below, write_many_atomically};
 pub(crate) use load::parse_revocations;
 pub(crate) use problem::{FIRST, any_error, problem, sort};
 pub(crate) use reader::{Read, position, read};

@@ -167,11 +167,11 @@ impl de::Error for Fault {
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("found {}", plain_words(found)), expected.to_string())
+        Self::new(format!("found {}", plain_words(found)), expectation(expected))
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
-        Self::new(format!("found {}", plain_words(found)), expected.to_string())
+        Self::new(format!("found {}", plain_words(found)), expectation(expected))
     }
 
     fn invalid_length(length: usize, expected: &dyn Expected) -> Self {
@@ -196,6 +196,21 @@ impl de::Error for Fault {
 
     fn duplicate_field(field: &'static str) -> Self {
         Self::new(format!("key `{field}` a second time"), "each key once".to_owned())
+    }
+}
+
+/// What was expected, without names of Rust types.
+fn expectation(expected: &dyn Expected) -> String {
+    match expected.to_string().as_str() {
+        "u8" => "a whole number from 0 to 255".to_owned(),
+        "u16" => "a whole number from 0 to 65535".to_owned(),
+        "u32" | "u64" | "usize" => "a whole number".to_owned(),
+        "a boolean" => "`true` or `false`".to_owned(),
+        "a sequence" => "a list".to_owned(),
+        "a map" => "a mapping".to_owned(),
+        "a string" => "text".to_owned(),
+        other if other.starts_with("struct ") => "a mapping".to_owned(),
+        other => other.to_owned(),
     }
 }
 

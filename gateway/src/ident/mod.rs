@@ -10,6 +10,9 @@ pub(crate) mod random;
 mod revocation;
 mod token;
 
+#[cfg(test)]
+mod tests;
+
 pub use authority::{AuthorityError, CaMaterial, Issued, Purpose};
 pub use basic::{TokenTable, TokenUser, fresh_token, hash_token};
 pub use certificate::{

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{GatewayUnit, Tenant};
-use crate::config::{Layout, Secrecy, write_atomically};
+use crate::config::{Layout, Secrecy, sync_below, write_atomically, write_many_atomically};
 use crate::ident::TenantName;
 
 pub(super) fn tenant_folder(layout: &Layout, name: &TenantName) -> PathBuf {
@@ -13,15 +13,30 @@ pub(super) fn tenant_folder(layout: &Layout, name: &TenantName) -> PathBuf {
 
 pub(super) fn keep_gateway(layout: &Layout, unit: &GatewayUnit) {
     for (name, text) in &unit.texts {
-        keep(&layout.last_good().join(name), text);
+        keep(&layout.last_good().join(name), text, Sync::Now);
     }
 }
 
+/// When copies reach the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sync {
+    Now,
+    /// With [`sync`], once for many tenants.
+    Later,
+}
+
 /// Keeps a tenant's texts and lets go of them in memory.
-pub(super) fn keep_tenant(layout: &Layout, tenant: &Tenant) {
+pub(super) fn keep_tenant(layout: &Layout, tenant: &Tenant, sync: Sync) {
     let folder = tenant_folder(layout, &tenant.name);
     for (name, text) in std::mem::take(&mut *tenant.texts.lock()) {
-        keep(&folder.join(name), &text);
+        keep(&folder.join(name), &text, sync);
+    }
+}
+
+/// Puts all copies on the disk.
+pub(super) fn sync(layout: &Layout) {
+    if let Err(error) = sync_below(&layout.last_good()) {
+        tracing::warn!(%error, "last good copies may not survive a power cut");
     }
 }
 
@@ -35,11 +50,15 @@ pub(super) fn forget_tenant(layout: &Layout, name: &TenantName) {
 }
 
 /// A failure here costs the next start its fallback, not this one its configuration.
-fn keep(path: &Path, text: &str) {
+fn keep(path: &Path, text: &str, sync: Sync) {
     if fs::read(path).is_ok_and(|kept| kept == text.as_bytes()) {
         return;
     }
-    if let Err(error) = write_atomically(path, text.as_bytes(), Secrecy::Secret) {
+    let write = match sync {
+        Sync::Now => write_atomically,
+        Sync::Later => write_many_atomically,
+    };
+    if let Err(error) = write(path, text.as_bytes(), Secrecy::Secret) {
         tracing::warn!(path = %path.display(), %error, "last good copy not kept");
     }
 }

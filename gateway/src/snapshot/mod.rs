@@ -34,6 +34,7 @@ pub use tenant::Tenant;
 pub use tunnel::{TunnelError, ensure_tunnel_identity};
 pub use watch::Watcher;
 
+use last_good::Sync;
 use source::{Source, Stamp};
 use tunnel::TunnelIdentity;
 
@@ -137,8 +138,9 @@ impl Snapshot {
         };
         let snapshot = Self { inner: Arc::new(inner) };
         for name in &names {
-            problems.extend(snapshot.reload_tenant(name));
+            problems.extend(snapshot.reload_tenant(name, Sync::Later));
         }
+        last_good::sync(&snapshot.inner.layout);
         Ok((snapshot, problems))
     }
 
@@ -240,12 +242,12 @@ impl Snapshot {
         let unit = UnitName::Tenant(name.clone());
         let stamp = self.stamp_of(name);
         if !self.is_current(&unit, &stamp, retry) {
-            self.reload_tenant(name);
+            self.reload_tenant(name, Sync::Now);
         }
     }
 
     /// Loads one tenant, whatever its files' times.
-    fn reload_tenant(&self, name: &TenantName) -> Vec<Problem> {
+    fn reload_tenant(&self, name: &TenantName, sync: Sync) -> Vec<Problem> {
         let unit = UnitName::Tenant(name.clone());
         let layout = &self.inner.layout;
         if !layout.tenant(name).is_dir() {
@@ -257,7 +259,7 @@ impl Snapshot {
         let (mut built, mut problems) = tenant::load(layout, name, Source::Live);
         if !any_error(&problems) {
             if let Some(tenant) = &built {
-                last_good::keep_tenant(layout, tenant);
+                last_good::keep_tenant(layout, tenant, sync);
             }
         } else {
             built = None;

@@ -13,7 +13,7 @@ use crate::ident::TenantName;
 
 /// Where the kernel watches for us: how often everything is looked at all the same, for file
 /// systems whose changes the kernel does not see (network mounts).
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// Where it does not: often enough that a change is in force within 1 s.
 const POLL_EVERY: Duration = Duration::from_millis(400);
 /// How often the kernel is asked what it saw: one call. A save is several changes, which are then
