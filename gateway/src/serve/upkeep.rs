@@ -96,7 +96,10 @@ pub(super) fn say_roots(warnings: &[RootWarning]) {
         tracing::debug!("{warning}");
     }
     if !warnings.is_empty() {
-        tracing::info!(count = warnings.len(), "trusted roots left out or odd; SLUICE_LOG=debug lists them");
+        tracing::info!(
+            count = warnings.len(),
+            "trusted roots left out or odd; SLUICE_LOG=debug lists them"
+        );
     }
 }
 

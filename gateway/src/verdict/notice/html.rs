@@ -58,9 +58,22 @@ fn words<'a>(notice: &Notice<'a>) -> (&'static str, &'static str, &'static str, 
     match notice.kind {
         Kind::Blocked if notice.activity.is_some_and(|it| it != "browse") => {
             let activity = notice.activity.unwrap_or("this");
-            ("stop", "✕", "This is blocked", format!("Your organization does not allow “{}” in {app}.", activity.replace('_', " ")))
+            (
+                "stop",
+                "✕",
+                "This is blocked",
+                format!(
+                    "Your organization does not allow “{}” in {app}.",
+                    activity.replace('_', " ")
+                ),
+            )
         }
-        Kind::Blocked => ("stop", "✕", "This is blocked", format!("Your organization does not allow access to {app}.")),
+        Kind::Blocked => (
+            "stop",
+            "✕",
+            "This is blocked",
+            format!("Your organization does not allow access to {app}."),
+        ),
         Kind::Coached => (
             "think",
             "!",
@@ -150,7 +163,8 @@ fn respond(status: u16, tone: &str, title: &str, body: &str) -> (Response, Bytes
 }
 
 fn document(tone: &str, title: &str, body: &str, organization: Option<&str>) -> String {
-    let by = organization.map_or_else(String::new, |it| format!("<p class=\"by\">{}</p>", escape(it)));
+    let by =
+        organization.map_or_else(String::new, |it| format!("<p class=\"by\">{}</p>", escape(it)));
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\

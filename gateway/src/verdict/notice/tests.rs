@@ -50,10 +50,8 @@ fn text(body: &Bytes) -> &str {
 
 #[test]
 fn a_navigation_gets_a_page_and_a_program_a_problem_with_the_same_facts() {
-    let (response, page) = answer(
-        &request(&[("sec-fetch-mode", "navigate")]),
-        &notice("corporate only", "app.test"),
-    );
+    let (response, page) =
+        answer(&request(&[("sec-fetch-mode", "navigate")]), &notice("corporate only", "app.test"));
     assert_eq!(response.fields.text("content-type"), Some("text/html; charset=utf-8"));
     let (response, problem) =
         answer(&request(&[("accept", "*/*")]), &notice("corporate only", "app.test"));
