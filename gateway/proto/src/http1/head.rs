@@ -277,10 +277,9 @@ fn check_host(request: &RequestHead) -> Result<(), Malformed> {
         (None, _) if request.version == Version::Http10 => Ok(()),
         (None, _) => Err(Malformed::HostMissing),
         (Some(_), Some(_)) => Err(Malformed::HostRepeated),
-        (Some(host), None) => match Authority::parse(host) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Malformed::HostInvalid),
-        },
+        // Names beyond ASCII travel as A-labels (RFC 3986 section 3.2.2).
+        (Some(host), None) if host.is_ascii() && Authority::parse(host).is_ok() => Ok(()),
+        (Some(_), None) => Err(Malformed::HostInvalid),
     }
 }
 

@@ -6,7 +6,7 @@ use super::line::trim;
 
 /// Fields that never go on to the next connection. `TE: trailers` is the one exception.
 /// `Proxy-Authorization` names the user to this gateway and to nobody else.
-const HOP_BY_HOP: [&str; 11] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
     "keep-alive",
     "proxy-connection",
@@ -17,7 +17,6 @@ const HOP_BY_HOP: [&str; 11] = [
     "transfer-encoding",
     "upgrade",
     "http2-settings",
-    "alt-used",
 ];
 
 /// Fields that a `Connection` option cannot remove: framing, routing, identity and what policy
