@@ -4,4 +4,7 @@ pub mod log;
 mod metrics;
 mod tenants;
 
+#[cfg(test)]
+mod tests;
+
 pub use metrics::Metrics;

@@ -1,0 +1,88 @@
+//! Keeps the table of docs/metrics.md equal to the registry; `SLUICE_UPDATE_DOCS=1` rewrites it.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use prometheus::proto::{MetricFamily, MetricType};
+
+use super::Metrics;
+use crate::event::{Record, RecordType};
+use crate::ident::{AccessMethod, Blame};
+
+const BEGIN: &str = "<!-- metrics: generated from gateway/src/telemetry/metrics.rs -->\n";
+const END: &str = "<!-- end of the generated table -->\n";
+
+/// Labelled metrics have no series before their first use, and a registry shows series only.
+fn touched() -> Metrics {
+    let metrics = Metrics::new().unwrap();
+    metrics.session_opened(AccessMethod::Tls);
+    metrics.tunnel_refused("no_certificate");
+    let mut record = Record::now(RecordType::Transaction);
+    record.end.error_side = Some(Blame::Origin);
+    metrics.exchange_ended("acme", &record);
+    metrics.flow_ended("acme", &Record::now(RecordType::Flow));
+    metrics
+}
+
+fn row(family: &MetricFamily) -> String {
+    let kind = match family.get_field_type() {
+        MetricType::COUNTER => "counter",
+        MetricType::GAUGE => "gauge",
+        MetricType::HISTOGRAM => "histogram",
+        MetricType::SUMMARY => "summary",
+        MetricType::UNTYPED => "untyped",
+    };
+    let labels = family.get_metric().first().unwrap().get_label();
+    let labels: Vec<String> = labels.iter().map(|label| format!("`{}`", label.name())).collect();
+    format!("| `{}` | {kind} | {} | {} |", family.name(), labels.join(" "), family.help())
+}
+
+fn table() -> String {
+    let mut table = String::from("| metric | type | labels | meaning |\n|---|---|---|---|\n");
+    for family in touched().registry().gather() {
+        writeln!(table, "{}", row(&family)).unwrap();
+    }
+    table
+}
+
+#[test]
+fn the_page_lists_every_metric() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/metrics.md");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once(BEGIN).unwrap();
+    let (kept, after) = rest.split_once(END).unwrap();
+    let fresh = table();
+    if std::env::var_os("SLUICE_UPDATE_DOCS").is_some() {
+        std::fs::write(&file, format!("{before}{BEGIN}\n{fresh}\n{END}{after}")).unwrap();
+        return;
+    }
+    assert_eq!(kept.trim(), fresh.trim(), "run with SLUICE_UPDATE_DOCS=1");
+}
+
+#[test]
+fn every_metric_is_named_for_the_product_and_explained() {
+    for family in touched().registry().gather() {
+        assert!(family.name().starts_with("sluice_"), "{}", family.name());
+        assert!(!family.help().is_empty(), "{}", family.name());
+    }
+}
+
+/// Names of users, hosts, apps and rules are unbounded; so are tenants, save where the busiest
+/// are counted by name.
+#[test]
+fn labels_are_closed_sets_and_histograms_name_no_tenant() {
+    const KNOWN: [&str; 5] = ["access_method", "reason", "action", "side", "tenant"];
+    let mut by_tenant = 0;
+    for family in touched().registry().gather() {
+        let labels = family.get_metric().first().unwrap().get_label();
+        for label in labels {
+            assert!(KNOWN.contains(&label.name()), "{}: {}", family.name(), label.name());
+        }
+        if labels.iter().any(|label| label.name() == "tenant") {
+            assert_eq!(family.get_field_type(), MetricType::COUNTER, "{}", family.name());
+            by_tenant += 1;
+        }
+    }
+    assert!(by_tenant <= 6, "{by_tenant} counters by tenant");
+}
