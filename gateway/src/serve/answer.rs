@@ -30,13 +30,24 @@ pub(super) struct Refusal {
     pub(super) blame: Blame,
     pub(super) rule: Option<Arc<str>>,
     pub(super) message: Option<Arc<str>>,
+    /// Where a rule sends the user instead.
+    pub(super) location: Option<Arc<str>>,
     /// The user may go on after a warning.
     pub(super) may_proceed: bool,
 }
 
 impl Refusal {
     fn new(kind: Kind, status: u16, label: &'static str, blame: Blame) -> Self {
-        Self { kind, status, label, blame, rule: None, message: None, may_proceed: false }
+        Self {
+            kind,
+            status,
+            label,
+            blame,
+            rule: None,
+            message: None,
+            location: None,
+            may_proceed: false,
+        }
     }
 
     pub(super) fn guard(label: &'static str) -> Self {
@@ -58,11 +69,7 @@ impl Refusal {
 
     pub(super) fn rule(tenant: &Tenant, rule: Option<RuleIndex>) -> Self {
         let rule = rule.and_then(|rule| tenant.policy.rule(rule));
-        Self {
-            rule: rule.map(|rule| rule.name.as_str().into()),
-            message: rule.and_then(|rule| rule.message.as_deref()).map(Into::into),
-            ..Self::guard(if rule.is_some() { "rule" } else { "default" })
-        }
+        Self::guard(if rule.is_some() { "rule" } else { "default" }).by(rule)
     }
 
     pub(super) fn unreachable(error: &Unreachable) -> Self {
@@ -79,14 +86,18 @@ impl Refusal {
 
     /// What a whole flow was refused for, said again for each of its exchanges.
     pub(super) fn of_flow(tenant: &Tenant, end: &FlowEnd) -> Self {
-        let rule = end.rule.as_ref().map(Text::as_str);
-        let message =
-            rule.and_then(|name| tenant.policy.rules().iter().find(|known| known.name == name));
-        Self {
-            rule: rule.map(Into::into),
-            message: message.and_then(|rule| rule.message.as_deref()).map(Into::into),
-            ..Self::guard(end.block_reason.unwrap_or("refused"))
-        }
+        let name = end.rule.as_ref().map(Text::as_str);
+        let rule = name.and_then(|name| tenant.policy.rules().iter().find(|it| it.name == name));
+        Self::guard(end.block_reason.unwrap_or("refused")).by(rule)
+    }
+
+    /// Says the rule that decided.
+    fn by(mut self, rule: Option<&policy::Rule>) -> Self {
+        self.rule = rule.map(|rule| rule.name.as_str().into());
+        self.message = rule.and_then(|rule| rule.message.as_deref()).map(Into::into);
+        let redirects = rule.filter(|rule| rule.action == policy::Action::Redirect);
+        self.location = redirects.and_then(|rule| rule.location.as_deref()).map(Into::into);
+        self
     }
 }
 
@@ -107,6 +118,11 @@ pub(super) async fn refusal<Io>(
 ) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
+    if let Some(location) = &refusal.location {
+        transaction.record.verdict.action = Some("redirect".into());
+        transaction.record.verdict.rule = refusal.rule.clone().map(Into::into);
+        return elsewhere(client, request, transaction, location).await;
+    }
     match refusal.kind {
         Kind::Failed => transaction.failed(refusal.label, refusal.blame),
         Kind::Blocked | Kind::Fault | Kind::Coached => {
@@ -203,15 +219,21 @@ pub(super) async fn redirect<Io>(
 ) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let location = transaction.deciding_rule().and_then(|rule| rule.location.clone());
+    let location = transaction.deciding_rule().and_then(|rule| rule.location);
+    elsewhere(client, request, transaction, location.as_deref().unwrap_or("about:blank")).await;
+}
+
+async fn elsewhere<Io>(
+    client: &mut Client<'_, Io>,
+    request: &Request,
+    transaction: &mut Transaction,
+    location: &str,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
     let mut response = bare(302);
-    if let Some(location) = location {
-        response.fields.push("location", location);
-    }
-    transaction.record.http.status = Some(302);
-    if client.answer(request, response, Bytes::new()).await.is_err() {
-        transaction.failed("client_write", Blame::Client);
-    }
+    response.fields.push("location", location.to_owned());
+    write(client, request, transaction, response, Bytes::new()).await;
 }
 
 async fn by_rule<Io>(

@@ -365,9 +365,10 @@ fn contradiction(flow: &mut Flow, tenant: &Tenant, peeked: &Peeked) -> Option<Fl
     let Peeked::Tls { .. } = peeked else { return None };
     let settings = &tenant.config.decryption;
     match (&flow.sni, &flow.asked) {
-        (None, Host::Name(_)) => None,
-        (None, Host::Ip(_)) => (settings.no_sni == FrontingAction::Block)
+        (None, Host::Name(_)) => (settings.no_sni == FrontingAction::Block)
             .then(|| FlowEnd::refused("no_sni", Blame::Client)),
+        // An address has no name to send (RFC 6066 section 3).
+        (None, Host::Ip(_)) => None,
         (Some(sni), Host::Name(_)) => {
             let differs = flow.asked.to_string() != **sni;
             (differs && settings.sni_host_mismatch == FrontingAction::Block)
