@@ -78,11 +78,11 @@ pub(crate) fn gateway(file: &str, tree: &Node, config: &GatewayConfig) -> Vec<Pr
 fn listeners(checks: &mut Checks<'_>, config: &GatewayConfig) {
     let mut taken: BTreeMap<SocketAddr, &str> = BTreeMap::new();
     taken.insert(config.listen.tcp, "listen.tcp");
-    if config.admin.listen.port() != 0 {
-        if let Some(other) = taken.insert(config.admin.listen, "admin.listen") {
-            let what = format!("`{}` is also `{other}`", config.admin.listen);
-            checks.require(false, &["admin", "listen"], what, "an address of its own");
-        }
+    if config.admin.listen.port() != 0
+        && let Some(other) = taken.insert(config.admin.listen, "admin.listen")
+    {
+        let what = format!("`{}` is also `{other}`", config.admin.listen);
+        checks.require(false, &["admin", "listen"], what, "an address of its own");
     }
     for address in config.listen.explicit.keys() {
         if let Some(other) = taken.get(address) {

@@ -240,7 +240,7 @@ fn escape(out: &mut Vec<u8>, value: &str) {
 
 /// Bytes that may need escaping. All that is not ASCII is looked at as a character.
 fn is_special(byte: u8) -> bool {
-    (byte < 0x20) | (byte >= 0x7f) | (byte == b'"') | (byte == b'\\')
+    !(0x20..0x7f).contains(&byte) | (byte == b'"') | (byte == b'\\')
 }
 
 fn escape_one(out: &mut Vec<u8>, character: char) {

@@ -10,8 +10,8 @@ use gateway_proto::fields::Fields;
 #[derive(Debug)]
 pub enum Frame {
     Data(Bytes),
-    /// Ends the body.
-    Trailers(Fields),
+    /// Ends the body. Boxed: they are rare, and data is what a queue is full of.
+    Trailers(Box<Fields>),
 }
 
 /// Gives a body piece by piece.

@@ -11,29 +11,29 @@ use super::body::{Frame, Length};
 use super::wire::Wire;
 
 /// The body being read.
-pub struct Incoming {
+pub(crate) struct Incoming {
     decoder: BodyDecoder,
     done: bool,
 }
 
 impl Incoming {
-    pub fn new(length: BodyLength) -> Self {
+    pub(crate) fn new(length: BodyLength) -> Self {
         Self {
             decoder: BodyDecoder::new(length),
             done: matches!(length, BodyLength::None | BodyLength::Exact(0)),
         }
     }
 
-    pub fn none() -> Self {
+    pub(crate) fn none() -> Self {
         Self::new(BodyLength::None)
     }
 
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.done
     }
 
     /// Decodes the next piece from `wire`.
-    pub fn poll_frame<Io: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) fn poll_frame<Io: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         wire: &mut Wire<Io>,
         context: &mut Context<'_>,
@@ -50,7 +50,7 @@ impl Incoming {
                 Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::Data(data)))),
                 Decoded::Trailers(fields) => {
                     self.done = true;
-                    return Poll::Ready(Ok(Some(Frame::Trailers(*fields))));
+                    return Poll::Ready(Ok(Some(Frame::Trailers(fields))));
                 }
                 Decoded::End => {
                     self.done = true;
@@ -72,7 +72,7 @@ impl Incoming {
 
 /// How the body being written is framed, and what is left of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outgoing {
+pub(crate) enum Outgoing {
     None,
     Exact(u64),
     Chunked,
@@ -82,7 +82,7 @@ pub enum Outgoing {
 impl Outgoing {
     /// Queues one frame. More data than was announced is an error: it would be read as the next
     /// message.
-    pub fn send<Io: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) fn send<Io: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         frame: Frame,
         wire: &mut Wire<Io>,
@@ -113,7 +113,7 @@ impl Outgoing {
     }
 
     /// Queues the end of the body; less data than announced is an error.
-    pub fn end<Io: AsyncRead + AsyncWrite + Unpin>(
+    pub(crate) fn end<Io: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         wire: &mut Wire<Io>,
     ) -> io::Result<()> {
@@ -135,7 +135,7 @@ fn write_end<Io: AsyncRead + AsyncWrite + Unpin>(
         .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-pub fn length_of(length: BodyLength) -> Length {
+pub(crate) fn length_of(length: BodyLength) -> Length {
     match length {
         BodyLength::None => Length::None,
         BodyLength::Exact(count) => Length::Exact(count),

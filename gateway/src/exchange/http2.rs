@@ -238,7 +238,7 @@ pub(crate) fn poll_received(
     }
     let trailers = ready!(receive.poll_trailers(context)).map_err(io_error)?;
     *done = true;
-    Poll::Ready(Ok(trailers.map(|trailers| Frame::Trailers(fields_of(&trailers)))))
+    Poll::Ready(Ok(trailers.map(|trailers| Frame::Trailers(Box::new(fields_of(&trailers))))))
 }
 
 pub(crate) fn io_error(error: h2::Error) -> io::Error {

@@ -151,10 +151,7 @@ where
         Cleared::Gone => return Next::Close,
     };
     super::rewrite::request(&tenant, &mut request, &transaction.set_headers);
-    let dial = match (&dial, way) {
-        (Some(permit), _) | (None, Way::Through(permit)) => permit,
-        (None, _) => return Next::Close,
-    };
+    let ((Some(dial), _) | (None, Way::Through(dial))) = (&dial, way) else { return Next::Close };
     exchange.forward(client, &request, &mut transaction, pulse, dial, permit).await
 }
 
@@ -412,7 +409,7 @@ impl Exchange<'_> {
                     return Next::Continue;
                 }
                 Ok(Forwarded::Upgraded(response)) => {
-                    return self.upgrade(opened, request, response, transaction);
+                    return self.upgrade(opened, request, *response, transaction);
                 }
                 Err(failure) if !fresh && forward::may_retry(request, &failure, pooled) => {
                     fresh = true;

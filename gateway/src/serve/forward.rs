@@ -56,7 +56,7 @@ impl Failure {
 pub(super) enum Forwarded {
     Done,
     /// The origin switched protocols; the client has not been told yet.
-    Upgraded(Response),
+    Upgraded(Box<Response>),
 }
 
 /// A response head, judged before it goes on.
@@ -133,7 +133,7 @@ fn upgraded(request: &Request, response: Response) -> Result<Forwarded, Failure>
     if request.upgrade.is_none() {
         return Err(Failure::origin("unexpected_upgrade"));
     }
-    Ok(Forwarded::Upgraded(response))
+    Ok(Forwarded::Upgraded(Box::new(response)))
 }
 
 /// Uploads while it waits for the next response head.

@@ -114,10 +114,9 @@ fn facts(request: &Request, replay: &Replay, size: u64) -> Hold {
     }
     let bytes = whole.freeze();
     let content_type = request.fields.first("content-type").map_or(b"".as_slice(), |it| it);
-    let parts = match multipart::parts(content_type, &bytes) {
-        Ok(parts) => parts,
+    let Ok(parts) = multipart::parts(content_type, &bytes) else {
         // The origin may read it otherwise: nothing here may be believed.
-        Err(_) => return Hold::Unobtainable(Unobtainable::Unreadable),
+        return Hold::Unobtainable(Unobtainable::Unreadable);
     };
     let Some(parts) = parts else {
         return Hold::Whole(Held { file_size: Some(size), bytes, ..Held::default() });

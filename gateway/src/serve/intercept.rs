@@ -42,7 +42,7 @@ pub(super) async fn serve(
             Way::Refused(Refusal::unreachable(&error))
         }
     };
-    connection(flow, tenant, way, io, began).await;
+    Box::pin(connection(flow, tenant, way, io, began)).await;
 }
 
 /// Shows a page for a flow that was refused before anything was dialled.
@@ -54,7 +54,7 @@ pub(super) async fn refuse(
     end: FlowEnd,
 ) {
     let way = Way::Refused(Refusal::of_flow(&tenant, &end));
-    connection(flow, tenant, way, io, began).await;
+    Box::pin(connection(flow, tenant, way, io, began)).await;
 }
 
 enum Learned {
@@ -215,7 +215,7 @@ pub(super) async fn plain(flow: Arc<Flow>, permit: DialPermit, io: Io, raw: Byte
     let ended = flow.session.ended.clone();
     let way = Way::Through(permit);
     tokio::select! {
-        () = http1(Arc::clone(&flow), way, Rewind::new(raw, io), Scheme::Http) => {}
+        () = Box::pin(http1(Arc::clone(&flow), way, Rewind::new(raw, io), Scheme::Http)) => {}
         () = ended.cancelled() => {}
     }
 }
@@ -229,15 +229,15 @@ pub(super) async fn refuse_plain(
     end: FlowEnd,
 ) {
     let way = Way::Refused(Refusal::of_flow(&tenant, &end));
-    http1(flow, way, Rewind::new(raw, io), Scheme::Http).await;
+    Box::pin(http1(flow, way, Rewind::new(raw, io), Scheme::Http)).await;
 }
 
 /// Serves a connection whose requests each name their own destination (absolute form).
 pub(super) async fn proxied(flow: Arc<Flow>, io: Rewind<Io>) {
-    http1(flow, Way::Asked, io, Scheme::Http).await;
+    Box::pin(http1(flow, Way::Asked, io, Scheme::Http)).await;
 }
 
 /// Serves the gateway's own notice pages.
 pub(super) async fn notice(flow: Arc<Flow>, tenant: Arc<Tenant>, io: Rewind<Io>, began: Instant) {
-    connection(flow, tenant, Way::Notice, io, began).await;
+    Box::pin(connection(flow, tenant, Way::Notice, io, began)).await;
 }

@@ -32,7 +32,7 @@ pub(super) async fn serve<Io>(
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let (path, query) = request.target().split_once('?').unwrap_or((request.target(), ""));
+    let (path, query) = request.target().split_once('?').unwrap_or_else(|| (request.target(), ""));
     let coach = &flow.tenancy.coach;
     let who = &flow.session.who;
     transaction.record.verdict.action = Some("allow".into());

@@ -16,7 +16,7 @@ const FRAMES_PER_TURN: usize = 32;
 
 /// Which side of a pump failed.
 #[derive(Debug)]
-pub enum PumpError {
+pub(super) enum PumpError {
     /// The side that gives the body.
     Source(io::Error),
     /// The side that takes it.
@@ -32,33 +32,33 @@ enum Stage {
 
 /// One direction of an exchange.
 #[derive(Debug)]
-pub struct Pump {
+pub(super) struct Pump {
     stage: Stage,
     bytes: u64,
 }
 
 impl Pump {
     /// A pump for a body that may come.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { stage: Stage::Moving, bytes: 0 }
     }
 
     /// A pump for a body that is not there: only what is buffered is flushed.
-    pub fn bodiless() -> Self {
+    pub(super) fn bodiless() -> Self {
         Self { stage: Stage::Flushing, bytes: 0 }
     }
 
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.stage == Stage::Done
     }
 
     /// Body bytes moved so far.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
     /// Moves what can be moved; ready once the whole body has been handed to the transport.
-    pub fn poll(
+    pub(super) fn poll(
         &mut self,
         source: &mut impl Source,
         sink: &mut impl Sink,
@@ -119,14 +119,14 @@ const SPLICE_BYTES_MIN: usize = 4 * 1024;
 
 /// What a raw relay moved, and how it ended.
 #[derive(Debug)]
-pub struct Spliced {
+pub(super) struct Spliced {
     pub from_client: u64,
     pub to_client: u64,
     pub error: Option<(SpliceSide, io::ErrorKind)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SpliceSide {
+pub(super) enum SpliceSide {
     Client,
     Origin,
     /// Neither side moved a byte for too long.
@@ -135,7 +135,7 @@ pub enum SpliceSide {
 
 /// Relays raw bytes both ways until both sides have ended, either breaks, or nothing moves for
 /// `idle`. A side that ends is half-closed on the other, never cut.
-pub async fn splice<A, B>(client: &mut A, origin: &mut B, idle: Duration) -> Spliced
+pub(super) async fn splice<A, B>(client: &mut A, origin: &mut B, idle: Duration) -> Spliced
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,

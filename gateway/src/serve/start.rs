@@ -214,8 +214,7 @@ pub(super) fn resolver(gateway: &GatewayUnit) -> Result<Resolver, ServeError> {
 /// Deals connections out to the workers in turn.
 async fn accept_tunnels(listener: TcpListener, crew: Arc<[Arc<Worker>]>) {
     let accepting = Accepting::new(listener);
-    let mut turn = crew.iter().cycle();
-    while let Some(worker) = turn.next() {
+    for worker in crew.iter().cycle() {
         let (stream, peer) = tokio::select! {
             accepted = accepting.next() => accepted,
             () = worker.pop.draining.cancelled() => return,
@@ -228,8 +227,7 @@ async fn accept_tunnels(listener: TcpListener, crew: Arc<[Arc<Worker>]>) {
 
 async fn accept_explicit(listener: TcpListener, tenant: TenantName, crew: Arc<[Arc<Worker>]>) {
     let accepting = Accepting::new(listener);
-    let mut turn = crew.iter().cycle();
-    while let Some(worker) = turn.next() {
+    for worker in crew.iter().cycle() {
         let (stream, peer) = tokio::select! {
             accepted = accepting.next() => accepted,
             () = worker.pop.draining.cancelled() => return,

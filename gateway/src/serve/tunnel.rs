@@ -47,10 +47,11 @@ async fn run(worker: Arc<Worker>, accepted: Accepted, peer: SocketAddr, counted:
     let Accepted { tls, tenant, identity, facts } = accepted;
     let credential = identity.map(Credential::Certificate);
     if facts.http2 {
-        muxed_tunnel(worker, tls, tenant, credential, facts, peer, counted).await;
+        Box::pin(muxed_tunnel(worker, tls, tenant, credential, facts, peer, counted)).await;
     } else {
         let io = Io::Tls(Box::new(tls));
-        plain_tunnel(worker, io, tenant, credential, Some(facts), peer, AccessMethod::Tls).await;
+        let access = AccessMethod::Tls;
+        Box::pin(plain_tunnel(worker, io, tenant, credential, Some(facts), peer, access)).await;
         drop(counted);
     }
 }
@@ -268,7 +269,8 @@ pub(super) async fn explicit(
     let limits = worker.pop.snapshot.gateway();
     let Some(_counted) = worker.pop.tunnel(limits.config.limits.tunnels as usize) else { return };
     let io = Io::Plain(stream);
-    plain_tunnel(worker, io, tenant, None, None, peer, AccessMethod::Explicit).await;
+    let access = AccessMethod::Explicit;
+    Box::pin(plain_tunnel(worker, io, tenant, None, None, peer, access)).await;
 }
 
 fn challenge() -> Fields {

@@ -72,7 +72,8 @@ fn unknown_apps(file: &str, tree: &Node, known: Vocabulary<'_>) -> Vec<Problem> 
             line: key.at.line,
             column: key.at.column,
             what: format!("unknown app `{app}`"),
-            expected: nearest.map_or("an app of the catalog".to_owned(), |app| format!("`{app}`")),
+            expected: nearest
+                .map_or_else(|| "an app of the catalog".to_owned(), |app| format!("`{app}`")),
             severity: Severity::Warning,
         })
     });

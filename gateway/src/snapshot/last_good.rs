@@ -42,10 +42,10 @@ pub(super) fn sync(layout: &Layout) {
 
 pub(super) fn forget_tenant(layout: &Layout, name: &TenantName) {
     let folder = tenant_folder(layout, name);
-    if folder.exists() {
-        if let Err(error) = fs::remove_dir_all(&folder) {
-            tracing::warn!(tenant = %name, %error, "last good copy not removed");
-        }
+    if folder.exists()
+        && let Err(error) = fs::remove_dir_all(&folder)
+    {
+        tracing::warn!(tenant = %name, %error, "last good copy not removed");
     }
 }
 

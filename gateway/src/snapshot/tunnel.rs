@@ -128,10 +128,10 @@ pub fn ensure_tunnel_identity(
     let folder = layout.tunnel();
     let names = names_in_file(config, tenants);
     let cert = fs::read_to_string(folder.join("cert.pem")).ok();
-    if let Some(cert_pem) = &cert {
-        if !is_ours(layout, cert_pem) || is_enough(cert_pem, &names, now) {
-            return Ok(false);
-        }
+    if let Some(cert_pem) = &cert
+        && (!is_ours(layout, cert_pem) || is_enough(cert_pem, &names, now))
+    {
+        return Ok(false);
     }
     make_folder(&folder).map_err(|error| TunnelError::File { file: "", error })?;
     let authority = match read_text(&folder.join("ca.pem"), PEM_BYTES_MAX) {

@@ -9,8 +9,9 @@ use rustix::process::{
 pub fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // Where it cannot be raised, the old limit stands and is said.
-    drop(setrlimit(Resource::Nofile, raised));
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!("the limit of open descriptors stays as it is: {error}");
+    }
     getrlimit(Resource::Nofile).current
 }
 

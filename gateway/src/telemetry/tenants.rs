@@ -14,7 +14,7 @@ const OTHER: &str = "_other";
 /// A counter for each tenant. The sum over all series never falls: a tenant that leaves the
 /// named ones goes on being counted under `_other`.
 #[derive(Clone)]
-pub struct TenantCounter {
+pub(super) struct TenantCounter {
     desc: Desc,
     counts: Arc<DashMap<Box<str>, AtomicU64>>,
 }
@@ -24,7 +24,7 @@ impl TenantCounter {
     ///
     /// # Errors
     /// Where the name is not one that Prometheus takes.
-    pub fn new(name: &str, help: &str) -> prometheus::Result<Self> {
+    pub(super) fn new(name: &str, help: &str) -> prometheus::Result<Self> {
         let desc = Desc::new(
             name.to_owned(),
             help.to_owned(),
@@ -34,7 +34,7 @@ impl TenantCounter {
         Ok(Self { desc, counts: Arc::default() })
     }
 
-    pub fn add(&self, tenant: &str, count: u64) {
+    pub(super) fn add(&self, tenant: &str, count: u64) {
         if let Some(counter) = self.counts.get(tenant) {
             counter.fetch_add(count, Ordering::Relaxed);
             return;

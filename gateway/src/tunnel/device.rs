@@ -27,7 +27,7 @@ const KNOWN_DEVICE_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Devices that had a tunnel of late. A stranger's certificate with the names of one of them is
 /// the mark of a middlebox that re-issues certificates.
 #[derive(Debug)]
-pub struct KnownDevices(Cache<(String, String), ()>);
+pub(super) struct KnownDevices(Cache<(String, String), ()>);
 
 impl KnownDevices {
     pub(super) fn new() -> Self {
