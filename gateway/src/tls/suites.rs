@@ -3,15 +3,26 @@
 use std::sync::{Arc, LazyLock};
 
 use aws_lc_rs::signature::{self, RsaParameters, UnparsedPublicKey};
+use rustls::CipherSuite;
 use rustls::crypto::{CryptoProvider, aws_lc_rs as provider};
 use rustls::pki_types::{
     AlgorithmIdentifier, InvalidSignature, SignatureVerificationAlgorithm, alg_id,
 };
 
-/// TLS 1.3 and 1.2, ECDHE with AEAD only, X25519MLKEM768 first.
+/// TLS 1.3 and 1.2, ECDHE with AEAD only, X25519MLKEM768 first, and AES-128 before AES-256 as
+/// browsers have it: the key schedule and the bulk cost a third less.
 pub(crate) fn crypto() -> Arc<CryptoProvider> {
-    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
-        LazyLock::new(|| Arc::new(provider::default_provider()));
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
+        let mut provider = provider::default_provider();
+        provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => 0,
+            suite if suite.as_str().is_some_and(|name| name.starts_with("TLS13")) => 1,
+            CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 => 2,
+            _ => 3,
+        });
+        Arc::new(provider)
+    });
     Arc::clone(&PROVIDER)
 }
 

@@ -66,6 +66,7 @@ async fn the_strongest_is_agreed_and_the_facts_say_so() {
     let (config, ca) = origin("a.test").await;
     let facts = visit(&origin_tls(roots_of(&ca)), &config, "a.test").await.unwrap();
     assert_eq!((facts.version, facts.kx), ("1.3", Some("X25519MLKEM768")));
+    assert_eq!(facts.suite, "TLS_AES_128_GCM_SHA256");
     assert_eq!(facts.alpn.as_deref(), Some(&b"h2"[..]));
     assert_eq!(facts.certificate.findings, []);
     assert_eq!(facts.certificate.issuer, "CN=origin root");
