@@ -75,5 +75,6 @@ async fn every_fault_is_one_a_strict_client_refuses() {
 async fn an_openssl_origin_listens() {
     let origin = crate::origin::openssl::OpensslOrigin::start_rsa("weak.test", 1_024);
     assert!(origin.certificate_pem().contains("BEGIN CERTIFICATE"));
-    crate::origin::openssl::OpensslOrigin::start("old.test", &["-tls1_1"]);
+    let old = crate::origin::openssl::OpensslOrigin::start("old.test", &["-tls1_1"]);
+    assert_ne!(old.port(), origin.port());
 }
