@@ -82,26 +82,29 @@ async fn uc_30_a_sha1_signature_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn uc_31_a_short_rsa_key_is_refused_even_where_its_issuer_is_trusted() {
     let origin = Origin::start().await;
-    let weak = OpensslOrigin::start_rsa("rsa1024.test", 1_024);
-    let gateway = Gateway::build(&origin).trust(&weak.certificate_pem()).start();
+    let weak = OpensslOrigin::start_rsa(origin.pki(), "rsa1024.test", 1_024);
+    let strong = OpensslOrigin::start_rsa(origin.pki(), "rsa2048.test", 2_048);
+    let gateway = Gateway::start(&origin);
+    let control = gateway.browser().http(Http::One);
+    let control = control.get(&format!("https://rsa2048.test:{}/", strong.port())).await.unwrap();
+    assert_eq!(control.status, 200, "a longer key passes: {}", control.text());
     denial(gateway.browser().get(&format!("https://rsa1024.test:{}/", weak.port())).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn uc_42_uc_43_old_versions_and_ciphers_of_an_origin_are_refused() {
     let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
     for (name, options) in [
         ("tls10.test", &["-tls1", "-cipher", "ALL:@SECLEVEL=0"][..]),
         ("tls11.test", &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"]),
         ("cbc.test", &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0"]),
         ("null.test", &["-tls1_2", "-cipher", "ECDHE-ECDSA-NULL-SHA:@SECLEVEL=0"]),
     ] {
-        let old = OpensslOrigin::start(name, options);
-        let gateway = Gateway::build(&origin).trust(&old.certificate_pem()).start();
+        let old = OpensslOrigin::start(origin.pki(), name, options);
         denial(gateway.browser().get(&format!("https://{name}:{}/", old.port())).await);
     }
-    let new = OpensslOrigin::start("tls12.test", &["-tls1_2"]);
-    let gateway = Gateway::build(&origin).trust(&new.certificate_pem()).start();
+    let new = OpensslOrigin::start(origin.pki(), "tls12.test", &["-tls1_2"]);
     let control = gateway.browser().http(Http::One);
     let control = control.get(&format!("https://tls12.test:{}/", new.port())).await.unwrap();
     assert_eq!(control.status, 200, "TLS 1.2 with an AEAD passes: {}", control.text());
@@ -138,7 +141,8 @@ async fn uc_34_a_chain_that_ends_in_a_tenants_own_ca_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn uc_12_an_address_with_its_own_certificate_is_good() {
     let origin = Origin::start().await;
-    let gateway = Gateway::start(&origin);
+    // A client that asks for an address sends no SNI.
+    let gateway = Gateway::build(&origin).settings("decryption: { no_sni: allow }\n").start();
     let got = gateway.browser().get(&origin.url("127.0.0.1", "/hello")).await.unwrap();
     assert_eq!(got.status, 200, "{}", got.text());
 }

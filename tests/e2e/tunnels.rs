@@ -142,7 +142,8 @@ async fn ct_03_old_tls_versions_get_no_handshake() {
         let said = run.await.unwrap().unwrap();
         let said = String::from_utf8_lossy(&said.stdout).into_owned()
             + &String::from_utf8_lossy(&said.stderr);
-        assert!(said.contains("alert protocol version"), "{version}: {said}");
+        let told = ["alert protocol version", "alert handshake failure"];
+        assert!(told.iter().any(|alert| said.contains(alert)), "{version}: {said}");
     }
 }
 
@@ -180,15 +181,12 @@ async fn ta_09_a_ticket_does_not_outlive_the_revocation() {
     // One configuration for both connections, so that the second resumes where it may.
     let to = browser.tunnel_to().unwrap();
     let authority = format!("site.test:{}", origin.port());
-    let stream = to.connect().await.unwrap().open(&authority).await.unwrap();
-    assert_eq!(
-        browser.inner(stream, &authority).await.unwrap().get("/hello").await.unwrap().status,
-        200
-    );
+    let mut tunnel = to.connect().await.unwrap();
+    let stream = tunnel.share().unwrap().open(&authority).await.unwrap();
+    let mut inner = browser.inner(stream, &authority).await.unwrap();
+    assert_eq!(inner.get("/hello").await.unwrap().status, 200);
     gateway.revoke_device("acme", "laptop-1");
-    gateway
-        .await_event("acme", |event| event["type"] == "session" && event["state"] == "close")
-        .await;
+    tunnel.ended(WAIT).await.unwrap();
     let again = async { to.connect().await?.open(&authority).await };
     assert!(again.await.is_err(), "a resumed session passed a revocation");
 }
@@ -255,7 +253,7 @@ async fn a_session_is_recorded_up_and_down() {
         .await_event("acme", |event| event["type"] == "session" && event["state"] == "open")
         .await;
     assert_eq!(up["user"], "alice@acme.test");
-    assert_eq!(up["tunnel_tls"], "1.3", "{up}");
+    assert!(up["tunnel_tls"].as_str().is_some_and(|tls| tls.ends_with("1.3")), "{up}");
     drop(tunnel);
     let down = gateway
         .await_event("acme", |event| event["state"] == "close" && event["id"] == up["id"])

@@ -180,25 +180,32 @@ impl Pki {
 
     fn sha1(&self, name: &str) -> Chain {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        let key = ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+        self.issue_with_openssl(folder.path(), name, &key, "-sha1");
         let path = |file: &str| folder.path().join(file);
-        write(&path("ca.pem"), &self.intermediate.pem());
-        write(&path("ca.key"), &self.intermediate.key().serialize_pem());
-        write(&path("ext"), &format!("subjectAltName=DNS:{name}\nextendedKeyUsage=serverAuth\n"));
-        openssl(
-            folder.path(),
-            &["req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"],
-            &["-keyout", "leaf.key", "-out", "leaf.csr", "-subj", &format!("/CN={name}")],
-        );
-        openssl(
-            folder.path(),
-            &["x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-sha1"],
-            &["-CAcreateserial", "-days", "30", "-extfile", "ext", "-out", "leaf.pem"],
-        );
         let leaf = CertificateDer::from_pem_file(path("leaf.pem")).expect("openssl's certificate");
         Chain {
             certificates: vec![leaf, self.intermediate.der().clone()],
             key: PrivateKeyDer::from_pem_file(path("leaf.key")).expect("openssl's key"),
         }
+    }
+
+    /// Makes `leaf.pem`, `leaf.key` and the issuer's `ca.pem` in `folder` with the openssl command,
+    /// which issues what this process's own library refuses to: short keys, old digests.
+    pub fn issue_with_openssl(&self, folder: &Path, name: &str, key: &[&str], digest: &str) {
+        let path = |file: &str| folder.join(file);
+        write(&path("ca.pem"), &self.intermediate.pem());
+        write(&path("ca.key"), &self.intermediate.key().serialize_pem());
+        write(&path("ext"), &format!("subjectAltName=DNS:{name}\nextendedKeyUsage=serverAuth\n"));
+        let mut request = vec!["req", "-new", "-nodes", "-newkey"];
+        request.extend_from_slice(key);
+        let subject = format!("/CN={name}");
+        openssl(folder, &request, &["-keyout", "leaf.key", "-out", "leaf.csr", "-subj", &subject]);
+        openssl(
+            folder,
+            &["x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", digest],
+            &["-CAcreateserial", "-days", "30", "-extfile", "ext", "-out", "leaf.pem"],
+        );
     }
 }
 
@@ -350,7 +357,7 @@ fn write(path: &Path, text: &str) {
 }
 
 /// Runs the openssl command in `folder`; the arguments come in two parts to keep callers readable.
-pub fn openssl(folder: &Path, what: &[&str], how: &[&str]) {
+fn openssl(folder: &Path, what: &[&str], how: &[&str]) {
     let run = Command::new("openssl").current_dir(folder).args(what).args(how).output();
     let run = run.expect("the openssl command");
     assert!(run.status.success(), "openssl: {}", String::from_utf8_lossy(&run.stderr));

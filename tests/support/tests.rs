@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::client::message::Body;
 use crate::client::tls;
+use crate::origin::openssl::OpensslOrigin;
 use crate::{Fault, Http, Inner, Origin, Request};
 
 async fn direct(origin: &Origin, name: &str, http: Http) -> Result<Inner, crate::ClientError> {
@@ -73,8 +74,8 @@ async fn every_fault_is_one_a_strict_client_refuses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_openssl_origin_listens() {
-    let origin = crate::origin::openssl::OpensslOrigin::start_rsa("weak.test", 1_024);
-    assert!(origin.certificate_pem().contains("BEGIN CERTIFICATE"));
-    let old = crate::origin::openssl::OpensslOrigin::start("old.test", &["-tls1_1"]);
-    assert_ne!(old.port(), origin.port());
+    let pki = crate::Pki::new();
+    let weak = OpensslOrigin::start_rsa(&pki, "weak.test", 1_024);
+    let old = OpensslOrigin::start(&pki, "old.test", &["-tls1_1"]);
+    assert_ne!(old.port(), weak.port());
 }

@@ -30,6 +30,15 @@ impl H2Stream {
     }
 }
 
+impl Drop for H2Stream {
+    /// As a TCP socket does: what was written still goes out (a TLS alert, say). Without this the
+    /// library would reset the stream and drop what is queued.
+    fn drop(&mut self) {
+        // Fails where the stream has ended already.
+        self.sender.send_data(Bytes::new(), true).ok();
+    }
+}
+
 impl AsyncRead for H2Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
