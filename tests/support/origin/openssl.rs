@@ -38,7 +38,7 @@ impl OpensslOrigin {
         pki.issue_with_openssl(folder.path(), name, key, "-sha256");
         let port = ports::free();
         let child = spawn(folder.path(), port, options);
-        let origin = Self { child, port, folder: folder };
+        let origin = Self { child, port, _folder: folder };
         origin.wait();
         origin
     }
