@@ -54,13 +54,14 @@ async fn bodies_of_every_framing_arrive_whole() {
             let mut inner =
                 gateway.browser().http(http).connect(&origin.url("site.test", "/")).await.unwrap();
             for path in ["/bytes/0", "/bytes/1", "/bytes/100000", "/chunked/0", "/chunked/100000"] {
-                let got = inner.get(path).await.unwrap();
+                let got = inner.get(path).await.unwrap_or_else(|e| panic!("{path} {http:?}: {e}"));
                 let wanted: u64 = path.rsplit('/').next().unwrap().parse().unwrap();
                 assert_eq!(got.length, wanted, "{path} {http:?} over {alpn}");
             }
             for body in [Body::Fill(0), Body::Fill(100_000), Body::FillUnsized(100_000)] {
-                let wanted = body.length();
-                let got = inner.send(Request::new("POST", "/upload").body(body)).await.unwrap();
+                let (wanted, what) = (body.length(), format!("{body:?} {http:?} over {alpn}"));
+                let got = inner.send(Request::new("POST", "/upload").body(body)).await;
+                let got = got.unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert_eq!(got.json()["bytes"], wanted, "{http:?} over {alpn}");
             }
             let head = inner.send(Request::new("HEAD", "/bytes/5000")).await.unwrap();

@@ -122,7 +122,7 @@ async fn a_client_that_refuses_the_leaf_is_recorded_as_pinned() {
     let gateway = Gateway::build(&origin).tenant("globex").start();
     // A client that trusts another CA refuses this one's leaf with an alert.
     let bob = gateway.enroll("globex", "bob@globex.test", "laptop-9");
-    let browser = gateway.browser();
+    let browser = gateway.browser().leg(tests::Leg::Http1);
     let authority = format!("site.test:{}", origin.port());
     let stream = browser.open(&authority).await.unwrap();
     assert!(gateway.browser_of(&bob).inner(stream, &authority).await.is_err());
