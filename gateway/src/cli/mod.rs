@@ -6,6 +6,7 @@ pub mod events;
 mod events_line;
 mod init;
 mod output;
+mod recorded;
 mod replay;
 mod revoke;
 mod schema;

@@ -29,7 +29,7 @@ impl Failure {
     }
 
     /// Turns any error into a sentence that begins with what was being done.
-    pub(super) fn doing<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Self {
+    pub(super) fn doing<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Self + use<E> {
         let what = what.to_owned();
         move |error| Self::Message(format!("{what}: {error}"))
     }

@@ -1,6 +1,6 @@
 //! What the commands promise.
 
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -218,4 +218,61 @@ fn names_that_could_break_a_file_or_a_url_are_refused() {
         assert!(matches!(enroll("alice", device), Err(Failure::Usage(_))), "{device}");
     }
     assert!(enroll("o'brien+x@acme.test", "d").is_ok());
+}
+
+fn replayed(policy_text: &str, events: &[serde_json::Value]) -> Vec<serde_json::Value> {
+    let policy = policy::Policy::load("policy.yaml", policy_text).unwrap();
+    let mut changes = replay::Changes::default();
+    events.iter().filter_map(|event| changes.judge(&event.to_string(), &policy)).collect()
+}
+
+fn upload(id: &str, user: &str) -> serde_json::Value {
+    serde_json::json!({
+        "id": id, "type": "transaction", "state": "close", "time": "2026-11-22T10:00:00.000000Z",
+        "user": user, "groups": ["staff"], "access_method": "tls", "client_ip": "192.0.2.7",
+        "host": "www.dropbox.com", "dest_ip": "198.51.100.1", "dest_port": 443, "method": "POST",
+        "url": "https://www.dropbox.com/upload", "request_bytes": 10, "app": "dropbox",
+        "category": "cloud-storage", "instance_kind": "personal", "activity": "upload",
+        "action": "allow",
+    })
+}
+
+#[test]
+fn replay_tells_whose_verdict_changes_and_counts_each_transaction_once() {
+    let text = "version: 1\nrules:\n  - { name: no personal storage, match: { app: [dropbox], \
+                activity: [upload], instance: [personal] }, action: block }\n";
+    let mut open = upload("1", "alice@acme.test");
+    open["state"] = "open".into();
+    let mut corporate = upload("2", "bob@acme.test");
+    corporate["instance_kind"] = "corporate".into();
+    let events = [open, upload("1", "alice@acme.test"), upload("1", "alice@acme.test"), corporate];
+    let found = replayed(text, &events);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0]["now"]["action"], "block");
+    assert_eq!(found[0]["now"]["rule"], "no personal storage");
+    assert_eq!(found[0]["was"]["action"], "allow");
+}
+
+#[test]
+fn replay_says_which_fact_was_never_gathered() {
+    let text =
+        "version: 1\nrules:\n  - { name: big, match: { file_size: \">10MiB\" }, action: block }\n";
+    let found = replayed(text, &[upload("1", "alice@acme.test")]);
+    assert_eq!(found[0]["undecidable"], serde_json::json!(["file_size"]));
+    let mut known = upload("2", "alice@acme.test");
+    known["file_size"] = 5.into();
+    let mut without_body = upload("3", "alice@acme.test");
+    without_body["request_bytes"] = 0.into();
+    assert_eq!(replayed(text, &[known, without_body]), Vec::<serde_json::Value>::new());
+}
+
+#[test]
+fn replay_judges_flows_at_the_connect_gate() {
+    let text =
+        "version: 1\nrules:\n  - { name: no ssh, match: { dest_port: 22 }, action: block }\n";
+    let flow = serde_json::json!({
+        "id": "1", "type": "flow", "state": "close", "time": "2026-11-22T10:00:00Z",
+        "user": "alice@acme.test", "host": "git.acme.test", "dest_port": 22, "action": "allow",
+    });
+    assert_eq!(replayed(text, &[flow])[0]["now"]["action"], "block");
 }

@@ -14,6 +14,8 @@ mod suggest;
 mod tenant;
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod tests;
 
 pub use fault::{

@@ -122,7 +122,7 @@ fn a_missing_required_key_is_told_once() {
     let found = mistakes_in_gateway(text);
     assert_eq!(found.len(), 2, "{found:#?}");
     assert_eq!(found[0], "1:39: found `htp`, expected `http`");
-    assert!(found[1].starts_with("1:78: no key `kind` here"), "{found:#?}");
+    assert!(found[1].starts_with("1:77: no key `kind` here"), "{found:#?}");
 }
 
 #[test]

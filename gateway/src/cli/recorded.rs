@@ -1,0 +1,290 @@
+//! A recorded transaction or flow, and the facts it carries for another judgement.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use policy::Policy;
+use policy::fact::{Fact, Facts, Gate, Key, KeySet, Unobtainable, Value};
+use policy::verdict::{Outcome, RuleIndex};
+use serde::Deserialize;
+
+/// The fields of an event line that say what happened. Others are passed over.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Recorded<'l> {
+    #[serde(borrow)]
+    pub(super) id: Cow<'l, str>,
+    #[serde(borrow, rename = "type")]
+    pub(super) record_type: Cow<'l, str>,
+    #[serde(borrow)]
+    pub(super) state: Cow<'l, str>,
+    #[serde(borrow)]
+    time: Cow<'l, str>,
+    #[serde(borrow)]
+    pub(super) user: Option<Cow<'l, str>>,
+    groups: Vec<String>,
+    #[serde(borrow)]
+    device: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    device_class: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    os: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    access_method: Option<Cow<'l, str>>,
+    client_ip: Option<IpAddr>,
+    #[serde(borrow)]
+    source_country: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    pub(super) host: Option<Cow<'l, str>>,
+    dest_ip: Option<IpAddr>,
+    dest_port: Option<u16>,
+    #[serde(borrow)]
+    dest_country: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    method: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    pub(super) url: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    content_type: Option<Cow<'l, str>>,
+    request_bytes: Option<u64>,
+    #[serde(borrow)]
+    pub(super) app: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    category: Option<Cow<'l, str>>,
+    app_tags: Vec<String>,
+    risk: Option<u64>,
+    #[serde(borrow)]
+    instance: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    instance_kind: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    activity: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    from_user: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    to_user: Option<Cow<'l, str>>,
+    operations: Vec<RecordedOperation>,
+    #[serde(borrow)]
+    file_name: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    file_type: Option<Cow<'l, str>>,
+    file_size: Option<u64>,
+    dlp: Vec<RecordedHit>,
+    threat: Option<RecordedThreat>,
+    #[serde(borrow)]
+    inspection: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    pub(super) action: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    pub(super) rule: Option<Cow<'l, str>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RecordedOperation {
+    activity: Option<String>,
+    to_user: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RecordedHit {
+    profile: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RecordedThreat {
+    name: String,
+}
+
+/// What another policy says of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Rejudged {
+    Decided {
+        action: &'static str,
+        rule: Option<RuleIndex>,
+    },
+    /// The policy asks for facts that were never gathered.
+    Undecidable(KeySet),
+}
+
+impl Rejudged {
+    /// As the gateway itself: block, coach, redirect, not known, allow.
+    fn strictness(&self) -> u8 {
+        match self {
+            Self::Decided { action: "block", .. } => 4,
+            Self::Decided { action: "coach", .. } => 3,
+            Self::Decided { action: "redirect", .. } => 2,
+            Self::Undecidable(_) => 1,
+            Self::Decided { .. } => 0,
+        }
+    }
+}
+
+impl Recorded<'_> {
+    /// Whether this line is the one that counts of a transaction or flow.
+    pub(super) fn counts(&self) -> bool {
+        self.state == "close" && (self.is_flow() || self.record_type == "transaction")
+    }
+
+    fn is_flow(&self) -> bool {
+        self.record_type == "flow"
+    }
+
+    /// Judges the record by `policy`, gate by gate, as the gateway would have: of several
+    /// operations the strictest outcome stands.
+    pub(super) fn judge(&self, policy: &Policy) -> Rejudged {
+        let lists = self.lists();
+        let one = [RecordedOperation {
+            activity: self.activity.as_deref().map(ToOwned::to_owned),
+            to_user: self.to_user.as_deref().map(ToOwned::to_owned),
+        }];
+        let operations = if self.operations.is_empty() { one.as_slice() } else { &self.operations };
+        let mut strictest = Rejudged::Decided { action: "allow", rule: None };
+        for (index, operation) in operations.iter().enumerate() {
+            let facts = self.facts(&lists, operation);
+            let judged = self.at_all_gates(policy, &facts);
+            if index == 0 || judged.strictness() > strictest.strictness() {
+                strictest = judged;
+            }
+        }
+        strictest
+    }
+
+    fn at_all_gates(&self, policy: &Policy, facts: &Facts<'_>) -> Rejudged {
+        let mut last = outcome(policy.connect(&up_to(Gate::Connect, facts)).outcome);
+        let later = [Gate::RequestHead, Gate::RequestBody, Gate::Response];
+        for gate in later {
+            let passed = matches!(last, Rejudged::Decided { action: "allow", .. });
+            if !passed || self.is_flow() {
+                break;
+            }
+            if gate == Gate::RequestBody && !self.has_body() {
+                continue;
+            }
+            last = outcome(policy.judge(gate, &up_to(gate, facts)).outcome);
+        }
+        last
+    }
+
+    fn has_body(&self) -> bool {
+        self.request_bytes.is_some_and(|bytes| bytes > 0)
+    }
+
+    fn lists(&self) -> Lists<'_> {
+        fn texts(list: &[String]) -> Vec<&str> {
+            list.iter().map(String::as_str).collect()
+        }
+        let kind = self.instance_kind.as_deref().unwrap_or("unknown");
+        Lists {
+            groups: texts(&self.groups),
+            tags: texts(&self.app_tags),
+            instance: std::iter::once(kind).chain(self.instance.as_deref()).collect(),
+            dlp: self.dlp.iter().map(|hit| hit.profile.as_str()).collect(),
+        }
+    }
+
+    /// What is absent from a record does not exist where the gateway always looks for it, and was
+    /// never gathered (here: pending for ever) where it looks only when a rule asks.
+    fn facts<'f>(&'f self, lists: &'f Lists<'f>, operation: &'f RecordedOperation) -> Facts<'f> {
+        let mut facts = Facts::new();
+        let text = |value: Option<&'f str>| {
+            value.map_or(Fact::Inapplicable, |value| Fact::Known(Value::Text(value)))
+        };
+        let texts = |list: &'f [&'f str]| Fact::Known(Value::Texts(list));
+        let address = |ip: Option<IpAddr>| {
+            ip.map_or(Fact::Pending, |ip| Fact::Known(Value::Address(ip.to_canonical())))
+        };
+        facts.set(Key::User, text(self.user.as_deref()));
+        facts.set(Key::Group, texts(&lists.groups));
+        facts.set(Key::Device, text(self.device.as_deref()));
+        facts.set(Key::DeviceClass, text(self.device_class.as_deref()));
+        facts.set(Key::Os, text(self.os.as_deref()));
+        facts.set(Key::AccessMethod, text(self.access_method.as_deref()));
+        facts.set(Key::SourceIp, address(self.client_ip));
+        facts.set(Key::SourceCountry, text(self.source_country.as_deref()));
+        facts.set(Key::Domain, text(self.host.as_deref()));
+        facts.set(Key::DestIp, address(self.dest_ip));
+        let port = self.dest_port.map_or(Fact::Pending, |port| number(port.into()));
+        facts.set(Key::DestPort, port);
+        let country = self.dest_country.as_deref();
+        let unknown = Fact::Unobtainable(Unobtainable::EngineDown);
+        facts.set(Key::DestCountry, country.map_or(unknown, |it| Fact::Known(Value::Text(it))));
+        let moment = self.time.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second);
+        facts.set(Key::Time, moment.map_or(Fact::Pending, |it| Fact::Known(Value::Moment(it))));
+        if !self.is_flow() {
+            facts.set(Key::App, text(self.app.as_deref()));
+            facts.set(Key::AppTag, texts(&lists.tags));
+            facts.set(Key::Category, text(Some(self.category.as_deref().unwrap_or("unknown"))));
+            facts.set(Key::Risk, self.risk.map_or(Fact::Inapplicable, number));
+            facts.set(Key::Instance, texts(&lists.instance));
+            facts.set(Key::Url, text(self.url.as_deref()));
+            facts.set(Key::Method, text(self.method.as_deref()));
+            facts.set(Key::Activity, text(operation.activity.as_deref()));
+            self.set_body_facts(&mut facts, lists, operation);
+        }
+        facts
+    }
+
+    fn set_body_facts<'f>(
+        &'f self,
+        facts: &mut Facts<'f>,
+        lists: &'f Lists<'f>,
+        operation: &'f RecordedOperation,
+    ) {
+        let by_body = |known: Option<Fact<'f>>| match known {
+            Some(known) => known,
+            None if self.has_body() => Fact::Pending,
+            None => Fact::Inapplicable,
+        };
+        let text = |value: Option<&'f str>| value.map(|value| Fact::Known(Value::Text(value)));
+        facts.set(Key::ContentType, by_body(text(self.content_type.as_deref())));
+        facts.set(Key::FileType, by_body(text(self.file_type.as_deref())));
+        facts.set(Key::FileName, by_body(text(self.file_name.as_deref())));
+        facts.set(Key::FileSize, by_body(self.file_size.map(number)));
+        facts.set(Key::FromUser, by_body(text(self.from_user.as_deref())));
+        facts.set(Key::ToUser, by_body(text(operation.to_user.as_deref())));
+        let inspected = self.inspection.as_deref() == Some("full");
+        let hits =
+            (inspected || !lists.dlp.is_empty()).then_some(Fact::Known(Value::Texts(&lists.dlp)));
+        facts.set(Key::Dlp, by_body(hits));
+        let clean = inspected.then_some(Fact::Inapplicable);
+        let threat = self.threat.as_ref().map(|threat| threat.name.as_str());
+        facts.set(Key::Threat, text(threat).or(clean).unwrap_or(Fact::Pending));
+        facts.set(Key::Inspection, text(self.inspection.as_deref()).unwrap_or(Fact::Pending));
+    }
+}
+
+/// Lists of texts that facts point into.
+struct Lists<'r> {
+    groups: Vec<&'r str>,
+    tags: Vec<&'r str>,
+    instance: Vec<&'r str>,
+    dlp: Vec<&'r str>,
+}
+
+fn number<'f>(number: u64) -> Fact<'f> {
+    Fact::Known(Value::Number(number))
+}
+
+/// The facts of a gate: a record knows the end, a gate must not.
+fn up_to<'f>(gate: Gate, facts: &Facts<'f>) -> Facts<'f> {
+    let mut known = Facts::new();
+    for key in Key::ALL {
+        if key.gate() <= gate {
+            known.set(key, facts.fact(key));
+        }
+    }
+    known
+}
+
+fn outcome<P>(outcome: Outcome<P>) -> Rejudged {
+    match outcome {
+        Outcome::Pending(keys) => Rejudged::Undecidable(keys),
+        Outcome::Allow { rule, .. } => Rejudged::Decided { action: "allow", rule },
+        Outcome::Block { rule, .. } => Rejudged::Decided { action: "block", rule },
+        Outcome::Coach(coached) => Rejudged::Decided { action: "coach", rule: Some(coached.rule) },
+        Outcome::Redirect { rule } => Rejudged::Decided { action: "redirect", rule: Some(rule) },
+    }
+}
