@@ -199,6 +199,18 @@ impl Http2 {
         Ok(())
     }
 
+    /// Sends an interim response (100, 103).
+    ///
+    /// # Errors
+    /// Where the client has reset the stream.
+    pub fn interim(&mut self, response: &Response) -> io::Result<()> {
+        let mut head = http::Response::new(());
+        *head.status_mut() = http::StatusCode::from_u16(response.status)
+            .map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        *head.headers_mut() = header_map(&response.fields);
+        self.respond.send_informational(head).map_err(io_error)
+    }
+
     /// Whether the client has given up on this stream.
     pub fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.outgoing.stream {

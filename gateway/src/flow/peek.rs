@@ -44,16 +44,15 @@ pub async fn peek<Io: AsyncRead + Unpin>(io: &mut Io, prefix: Bytes) -> Peeked {
     let mut fed = 0;
     loop {
         if !buffer.is_empty() {
-            let fresh = buffer.get(fed..).unwrap_or_default();
             match sniff(&buffer) {
-                Sniffed::Tls => match reader.push(fresh) {
+                Sniffed::Tls => match reader.push(buffer.get(fed..).unwrap_or_default()) {
                     Progress::Done(hello) => {
                         return Peeked::Tls { hello, raw: buffer.freeze() };
                     }
                     Progress::NotTls(_) => {
                         return Peeked::Other { raw: buffer.freeze(), protocol: "not_tls" };
                     }
-                    Progress::NeedMore => {}
+                    Progress::NeedMore => fed = buffer.len(),
                 },
                 Sniffed::NeedMore => {}
                 Sniffed::Http1 | Sniffed::Http2Preface => {
@@ -64,7 +63,6 @@ pub async fn peek<Io: AsyncRead + Unpin>(io: &mut Io, prefix: Bytes) -> Peeked {
                     return Peeked::Other { raw: buffer.freeze(), protocol: "unknown_protocol" };
                 }
             }
-            fed = buffer.len();
         }
         buffer.reserve(READ_BYTES);
         match timeout_at(deadline, io.read_buf(&mut buffer)).await {
@@ -74,7 +72,7 @@ pub async fn peek<Io: AsyncRead + Unpin>(io: &mut Io, prefix: Bytes) -> Peeked {
             Err(_) => return Peeked::Broken { label: "slow_first_bytes" },
             Ok(Err(_)) => return Peeked::Broken { label: "client_reset" },
             Ok(Ok(0)) => return Peeked::Broken { label: "ended_early" },
-            Ok(Ok(_)) if fed == 0 => deadline = Instant::now() + HELLO_TIME_MAX,
+            Ok(Ok(count)) if count == buffer.len() => deadline = Instant::now() + HELLO_TIME_MAX,
             Ok(Ok(_)) => {}
         }
     }

@@ -74,7 +74,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
         self.keep_alive = true;
         self.answered = false;
         self.outgoing = match request.body {
-            Length::None => Outgoing::None,
+            Length::None | Length::Exact(0) => Outgoing::None,
             Length::Exact(length) => Outgoing::Exact(length),
             Length::Framed | Length::UntilClose => Outgoing::Chunked,
         };

@@ -46,7 +46,7 @@ impl Http2 {
     /// # Errors
     /// Where the head cannot be said in HTTP/2 or the connection refuses it.
     pub fn start(connection: &mut SendRequest<Bytes>, request: &Request) -> io::Result<Self> {
-        let ends = request.body == Length::None;
+        let ends = request.body.is_none();
         let head = head_of(request)?;
         let (response, stream) = connection.send_request(head, ends).map_err(io_error)?;
         let mut outgoing = Outgoing::new();
@@ -54,11 +54,20 @@ impl Http2 {
         Ok(Self { response: Some(response), receive: None, received_all: false, outgoing })
     }
 
-    /// The response's head.
+    /// The next response head: interim ones first, then the final one.
     pub fn poll_response(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Response>> {
         let Some(future) = &mut self.response else {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
+        if let Poll::Ready(Some(interim)) = future.poll_informational(context) {
+            let (parts, ()) = interim.map_err(io_error)?.into_parts();
+            return Poll::Ready(Ok(Response {
+                status: parts.status.as_u16(),
+                reason: Bytes::new(),
+                fields: fields_of(&parts.headers),
+                body: Length::None,
+            }));
+        }
         let response = ready!(std::pin::Pin::new(future).poll(context)).map_err(io_error)?;
         self.response = None;
         let (parts, receive) = response.into_parts();

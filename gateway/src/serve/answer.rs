@@ -108,6 +108,16 @@ pub(super) fn bare(status: u16) -> Response {
     Response { status, reason: Bytes::new(), fields, body: Length::Exact(0) }
 }
 
+/// `100 Continue`.
+pub(super) fn go_on() -> Response {
+    Response {
+        status: 100,
+        reason: Bytes::from_static(b"Continue"),
+        fields: Fields::new(),
+        body: Length::None,
+    }
+}
+
 /// Answers with a refusal and records it.
 pub(super) async fn refusal<Io>(
     client: &mut Client<'_, Io>,

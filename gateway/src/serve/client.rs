@@ -25,8 +25,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<'_, Io> {
     pub(super) fn interim(&mut self, response: Response) -> io::Result<()> {
         match self {
             Self::Http1(client) => client.interim(response),
-            // The library beneath cannot send them (RFC 9113 section 8.1 allows to drop them).
-            Self::Http2(_) => Ok(()),
+            Self::Http2(client) => client.interim(&response),
             Self::Muxed(client) => {
                 client.interim(&response);
                 Ok(())

@@ -23,7 +23,7 @@ use crate::config::FrontingAction;
 use crate::event::Text;
 use crate::exchange::http1::{Http1, Http1Error};
 use crate::exchange::muxed::Muxed;
-use crate::exchange::{Request, Response, Scheme, http2};
+use crate::exchange::{Request, Response, Scheme, Sink, Version, http2};
 use crate::snapshot::Tenant;
 use crate::stream::Io;
 use crate::verdict::{BodyFacts, Held, Ruled, Ruling, Subject, connect, on_exchange};
@@ -387,6 +387,10 @@ impl Exchange<'_> {
             };
             transaction.refresh();
             transaction.origin_version(opened.lease.version());
+            if request.expects_continue && opened.lease.version() == Version::Http2 {
+                // HTTP/2 origins are not asked: they stop a body that they do not want.
+                self.go_on(client).await;
+            }
             let outcome = match forward::send(&permit, &mut opened.lease, request).await {
                 Err(failure) => Err(failure),
                 Ok(()) => {
@@ -457,6 +461,18 @@ impl Exchange<'_> {
         Ok((opened, false))
     }
 
+    /// Tells a client that waits for it to send its body.
+    async fn go_on<Io>(&self, client: &mut Client<'_, Io>)
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let told = client.interim(answer::go_on());
+        // A client that cannot be told is noticed when its body is read.
+        if told.is_ok() {
+            drop(std::future::poll_fn(|context| client.poll_flush(context)).await);
+        }
+    }
+
     fn give_back(&self, opened: Opened) {
         if opened.shared {
             self.flow.tenancy.pool.put(self.flow.worker.index, &opened.key, opened.lease);
@@ -472,7 +488,17 @@ impl Exchange<'_> {
     ) -> Next {
         transaction.record.http.status = Some(101);
         let transaction = transaction.hand_over();
-        match upgrade::Upgrade::new(opened.lease, request, response, transaction) {
+        let (flow, asked) = (Arc::clone(self.flow), request.clone());
+        let url = self.url.to_owned();
+        let recheck = Box::new(move || {
+            let Some(tenant) = flow.tenant() else { return false };
+            let again =
+                Exchange { flow: &flow, tenant: &tenant, url: &url, replay: Replay::default() };
+            let ruling = again.judge(&asked, BodyFacts::None, Gate::RequestHead);
+            // A coach page cannot be shown on an open WebSocket; it was justified when it began.
+            matches!(ruling.ruled, Ruled::Allow(_) | Ruled::Coach(_))
+        });
+        match upgrade::Upgrade::new(opened.lease, request, response, transaction, recheck) {
             Some(upgrade) => Next::Upgrade(Box::new(upgrade)),
             None => Next::Close,
         }

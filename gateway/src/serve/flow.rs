@@ -246,6 +246,7 @@ impl FlowEnd {
             Some((SpliceSide::Client, _)) => (Some("client_reset"), Some(Blame::Client)),
             Some((SpliceSide::Origin, _)) => (Some("origin_reset"), Some(Blame::Origin)),
             Some((SpliceSide::Idle, _)) => (Some("idle"), Some(Blame::Gateway)),
+            Some((SpliceSide::Withdrawn, _)) => (Some("withdrawn"), Some(Blame::Gateway)),
         };
         Self {
             action: "allow",
@@ -449,18 +450,41 @@ pub(super) async fn bypass(
         Err(error) => unreachable_end(&error),
         Ok(mut origin) => {
             let mut client = Rewind::new(raw, &mut io);
-            let spliced = tokio::select! {
-                spliced = splice(&mut client, &mut origin, IDLE_TIME_MAX) => spliced,
-                () = flow.session.ended.cancelled() => Spliced {
-                    from_client: 0,
-                    to_client: 0,
-                    error: Some((SpliceSide::Idle, std::io::ErrorKind::ConnectionAborted)),
-                },
-            };
+            let withdrawn = withdrawn(&flow, || still_bypassed(&flow));
+            let spliced = splice(&mut client, &mut origin, IDLE_TIME_MAX, withdrawn).await;
             FlowEnd::relayed(&spliced)
         }
     };
     flow.record(tenant, began, &end);
+}
+
+/// Ready when the session has ended, or when a new configuration of the tenant no longer lets
+/// `allowed` hold (DESIGN part 4: judged again within two seconds of a swap).
+pub(super) async fn withdrawn(flow: &Flow, allowed: impl Fn() -> bool) {
+    let Some(mut changed) = flow.worker.pop.snapshot.follow(flow.session.tenant.as_str()) else {
+        return;
+    };
+    loop {
+        tokio::select! {
+            () = flow.session.ended.cancelled() => return,
+            swapped = changed.changed() => {
+                if swapped.is_err() || !allowed() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Whether the policy in force now would let this flow pass undecrypted.
+fn still_bypassed(flow: &Flow) -> bool {
+    let Some(tenant) = flow.tenant() else { return false };
+    let subject = flow.subject(flow.seen.lock().address);
+    if !matches!(connect(&tenant.policy, &subject).outcome, Outcome::Allow { .. }) {
+        return false;
+    }
+    let site = flow.worker.pop.catalog.site(&flow.host);
+    flow.ja4.is_none() || decrypt(&tenant.decrypt, &subject, &site).0 == DecryptAction::Bypass
 }
 
 async fn open_raw(

@@ -5,13 +5,13 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use gateway_proto::multipart;
 use policy::fact::Unobtainable;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
-use crate::exchange::{Frame, Request, Response, Sink, Source};
+use crate::exchange::{Frame, Request, Sink, Source};
 use crate::limit::hold::HoldBudget;
 use crate::verdict::Held;
 
@@ -65,12 +65,7 @@ pub(super) async fn hold<Io: AsyncRead + AsyncWrite + Unpin>(
     time_max: Duration,
 ) -> io::Result<Hold> {
     if request.expects_continue {
-        client.interim(Response {
-            status: 100,
-            reason: Bytes::from_static(b"Continue"),
-            fields: gateway_proto::fields::Fields::new(),
-            body: crate::exchange::Length::None,
-        })?;
+        client.interim(super::answer::go_on())?;
         std::future::poll_fn(|context| client.poll_flush(context)).await?;
     }
     let deadline = tokio::time::Instant::now() + time_max;

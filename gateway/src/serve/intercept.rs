@@ -7,6 +7,7 @@ use bytes::Bytes;
 use policy::verdict::DialPermit;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::server::TlsStream;
+use tokio_util::task::TaskTracker;
 
 use super::answer::Refusal;
 use super::exchange::{self, Way};
@@ -18,12 +19,14 @@ use crate::exchange::{Scheme, http2};
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::stream::{Io, Rewind};
-use crate::tls::{self, AcceptError, OriginTlsError, Profile, ProfileKey};
+use crate::tls::{self, AcceptError, FaultAction, OriginTlsError, Profile, ProfileKey};
 
 /// What inner connections may speak, whatever the origin speaks.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Browsers keep idle connections for some minutes; they open a new one at once.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
+/// After a GOAWAY an idle client has this long to close: a round trip anywhere on earth.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a TLS flow that is to be decrypted.
 pub(super) async fn serve(
@@ -86,7 +89,8 @@ async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
             *flow.first.lock() = Some(opened);
             Learned::Known
         }
-        // A warned fault is asked about per exchange, where a page can be shown.
+        // A warned fault is asked about per exchange: the page leads on, and then it is tolerated.
+        Err(Unreachable::Fault(_, FaultAction::Warn)) => Learned::Known,
         Err(error) => Learned::Failed(error),
     }
 }
@@ -184,6 +188,7 @@ where
 async fn http2(flow: Arc<Flow>, way: Way, io: TlsStream<Rewind<Io>>) {
     let Ok(mut connection) = http2::builder().handshake(io).await else { return };
     let way = Arc::new(way);
+    let running = TaskTracker::new();
     let draining = flow.worker.pop.draining.clone();
     let mut drained = false;
     loop {
@@ -192,21 +197,29 @@ async fn http2(flow: Arc<Flow>, way: Way, io: TlsStream<Rewind<Io>>) {
             () = draining.cancelled(), if !drained => {
                 drained = true;
                 connection.graceful_shutdown();
+                running.close();
                 continue;
             }
+            // A client that does not answer the GOAWAY is left once its exchanges are done.
+            () = farewell(&running), if drained => return,
         };
         let Some(Ok((request, respond))) = accepted else { return };
         let (flow, way) = (Arc::clone(&flow), Arc::clone(&way));
         let session_ended = flow.session.ended.clone();
         let tasks = flow.worker.pop.tasks.clone();
-        tasks.spawn(async move {
+        tasks.spawn(running.track_future(async move {
             let serving = exchange::serve_http2(&flow, &way, request, respond);
             tokio::select! {
                 () = serving => {}
                 () = session_ended.cancelled() => {}
             }
-        });
+        }));
     }
+}
+
+async fn farewell(running: &TaskTracker) {
+    running.wait().await;
+    tokio::time::sleep(FAREWELL).await;
 }
 
 /// Serves a flow of plain HTTP.

@@ -48,7 +48,8 @@ where
         }
         ("POST", "/proceed") => {
             let Some(form) = form(client).await else { return Next::Close };
-            let token = value_of(&form, "token").unwrap_or_default();
+            let token = value_of(&form, "token").or_else(|| value_of(query, "token"));
+            let token = token.unwrap_or_default();
             let justification = value_of(&form, "justification").unwrap_or_default();
             match coach.take_up(&token, who, &justification) {
                 Some(offer) => {

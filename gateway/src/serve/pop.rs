@@ -122,6 +122,7 @@ impl Pop {
         if let Some((_, tenancy)) = self.tenancies.remove(name) {
             tenancy.end();
         }
+        self.resolver.load().forget(name.as_str());
         self.own.replace(name.as_str(), None);
         self.followed.remove(name);
     }

@@ -206,7 +206,11 @@ pub(super) async fn open(
     let pop = &flow.worker.pop;
     let tls = flow.tenancy.origin_tls(tenant, pop).map_err(Unreachable::Settings)?;
     let offered: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
-    let (stream, facts) = tls.connect(stream, &name, offered).await?;
+    let connected = tls.connect(stream, &name, offered).await;
+    if let Err(error) = &connected {
+        flow.seen.lock().fault = error.fault().map(|fault| fault.as_str());
+    }
+    let (stream, facts) = connected?;
     let shared = judge(flow, tenant, &facts, tolerate)?;
     let version = version_of(&facts);
     {

@@ -131,15 +131,23 @@ pub(super) enum SpliceSide {
     Origin,
     /// Neither side moved a byte for too long.
     Idle,
+    /// The session ended, or a new policy no longer allows it.
+    Withdrawn,
 }
 
-/// Relays raw bytes both ways until both sides have ended, either breaks, or nothing moves for
-/// `idle`. A side that ends is half-closed on the other, never cut.
-pub(super) async fn splice<A, B>(client: &mut A, origin: &mut B, idle: Duration) -> Spliced
+/// Relays raw bytes both ways until both sides have ended, either breaks, nothing moves for
+/// `idle`, or `withdrawn` is ready. A side that ends is half-closed on the other, never cut.
+pub(super) async fn splice<A, B>(
+    client: &mut A,
+    origin: &mut B,
+    idle: Duration,
+    withdrawn: impl Future<Output = ()>,
+) -> Spliced
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut withdrawn = std::pin::pin!(withdrawn);
     let mut up = Direction::default();
     let mut down = Direction::default();
     let outcome = loop {
@@ -157,7 +165,14 @@ where
             }
             if up.done && down.done { Poll::Ready(None) } else { Poll::Pending }
         });
-        match tokio::time::timeout(idle, both).await {
+        let step = tokio::select! {
+            biased;
+            step = tokio::time::timeout(idle, both) => step,
+            () = &mut withdrawn => {
+                break Some((SpliceSide::Withdrawn, io::ErrorKind::ConnectionAborted));
+            }
+        };
+        match step {
             Ok(outcome) => break outcome,
             Err(_) if (up.bytes, down.bytes) == moved => {
                 break Some((SpliceSide::Idle, io::ErrorKind::TimedOut));

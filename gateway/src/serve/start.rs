@@ -93,6 +93,7 @@ async fn serve(
     let events = open_events(&gateway, workers)?;
     let listeners = Listeners::bind(&gateway)?;
     let pop = Arc::new(build(&snapshot, &gateway, workers, &listeners)?);
+    count_panics(&pop.metrics);
     let crew: Arc<[Arc<Worker>]> = (0..workers)
         .map(|index| {
             let events = events.writer(index);
@@ -116,6 +117,16 @@ async fn serve(
     admin.abort();
     events.close();
     Ok(())
+}
+
+/// A defect ends one task, is counted, and says where it is; never what it held (CASES SL-22).
+fn count_panics(metrics: &Arc<Metrics>) {
+    let metrics = Arc::clone(metrics);
+    std::panic::set_hook(Box::new(move |panic| {
+        metrics.task_panics_total.inc();
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(%place, "a task panicked");
+    }));
 }
 
 fn open_events(gateway: &GatewayUnit, workers: usize) -> Result<EventLog, ServeError> {

@@ -122,6 +122,10 @@ impl Transaction {
         self.waited += [dns, connect, tls].into_iter().flatten().sum::<Duration>();
     }
 
+    pub(super) fn flow_shared(&self) -> Arc<Flow> {
+        Arc::clone(&self.flow)
+    }
+
     pub(super) fn flow(&self) -> &Flow {
         &self.flow
     }

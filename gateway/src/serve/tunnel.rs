@@ -190,7 +190,12 @@ pub(super) async fn plain_tunnel(
         _ => None,
     };
     loop {
-        let first = match http1::first(&mut io).await {
+        let first = tokio::select! {
+            first = http1::first(&mut io) => first,
+            // Nothing is under way yet: the client goes elsewhere.
+            () = worker.pop.draining.cancelled() => return,
+        };
+        let first = match first {
             Ok(first) => first,
             Err(error) => {
                 if let http1::FirstError::Malformed(malformed) = &error {

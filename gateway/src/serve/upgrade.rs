@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::flow::withdrawn;
 use super::relay::{SpliceSide, splice};
 use super::transaction::Transaction;
 use crate::exchange::http1::Http1;
@@ -23,7 +24,11 @@ pub(super) struct Upgrade {
     response: Response,
     protocol: Bytes,
     transaction: Transaction,
+    recheck: Recheck,
 }
+
+/// Asks again whether this exchange may go on, after a swap of the tenant's configuration.
+pub(super) type Recheck = Box<dyn Fn() -> bool + Send + Sync>;
 
 impl Upgrade {
     /// `None` where the origin's connection cannot be handed over.
@@ -32,10 +37,11 @@ impl Upgrade {
         request: &Request,
         response: Response,
         transaction: Transaction,
+        recheck: Recheck,
     ) -> Option<Self> {
         let protocol = request.upgrade.clone()?;
         match lease {
-            Lease::Http1(origin) => Some(Self { origin, response, protocol, transaction }),
+            Lease::Http1(origin) => Some(Self { origin, response, protocol, transaction, recheck }),
             Lease::Http2 { .. } => None,
         }
     }
@@ -56,7 +62,9 @@ impl Upgrade {
         let mut client_io = Rewind::new(from_client, client_io);
         let mut origin_io = Rewind::new(from_origin, origin_io);
         let began = std::time::Instant::now();
-        let spliced = splice(&mut client_io, &mut origin_io, IDLE_TIME_MAX).await;
+        let flow = self.transaction.flow_shared();
+        let withdrawn = withdrawn(&flow, &*self.recheck);
+        let spliced = splice(&mut client_io, &mut origin_io, IDLE_TIME_MAX, withdrawn).await;
         self.transaction.waited += began.elapsed();
         self.transaction.record.http.request_bytes = Some(spliced.from_client);
         self.transaction.record.http.response_bytes = Some(spliced.to_client);
@@ -69,6 +77,9 @@ impl Upgrade {
                 self.transaction.failed("origin_reset", Blame::Origin);
             }
             Some((SpliceSide::Idle, _)) => self.transaction.failed("idle", Blame::Gateway),
+            Some((SpliceSide::Withdrawn, _)) => {
+                self.transaction.failed("withdrawn", Blame::Gateway);
+            }
         }
     }
 }
