@@ -179,12 +179,12 @@ impl EventLog {
         self.shared.tenants.remove(tenant);
     }
 
-    /// Waits until everything appended so far is durable.
+    /// Waits until everything appended so far is durable, or the log has closed.
     pub async fn flush(&self) {
         self.wait(|served, ticket| served.written >= ticket && served.synced >= ticket).await;
     }
 
-    /// Waits until everything appended so far is durable and readable.
+    /// Waits until everything appended so far is durable and readable, or the log has closed.
     pub async fn settle(&self) {
         self.wait(|served, ticket| served.synced >= ticket && served.split >= ticket).await;
     }
@@ -207,6 +207,8 @@ impl EventLog {
         join(&mut threads.sync);
         self.shared.split_bell.stop();
         join(&mut threads.split);
+        // Nobody waits for what cannot come any more.
+        self.shared.progress.serve(|served| *served = Served::ALL);
     }
 }
 
@@ -238,7 +240,7 @@ impl Shared {
             .clamp(*WAL_FILE_BYTES.start(), *WAL_FILE_BYTES.end());
         for worker in (0..).take(self.options.workers.clamp(1, WORKERS_MAX)) {
             let file = FileId { worker, index };
-            self.wals.push(Wal::create(&self.wal_directory, file, bytes_max)?);
+            self.wals.push(Wal::create(&self.wal_directory, file, bytes_max, self.options.fsync)?);
         }
         Ok(())
     }

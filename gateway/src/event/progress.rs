@@ -19,6 +19,11 @@ pub(super) struct Served {
     pub(super) split: u64,
 }
 
+impl Served {
+    /// Every ticket there will be.
+    pub(super) const ALL: Self = Self { written: u64::MAX, synced: u64::MAX, split: u64::MAX };
+}
+
 /// Shared by appenders, threads and waiters.
 pub(super) struct Progress {
     drawn: AtomicU64,

@@ -50,7 +50,8 @@ impl Splitter {
         loop {
             shared.split_bell.wait();
             let stopped = shared.split_bell.is_stopped();
-            if shared.reclaim_wanted.swap(false, Ordering::SeqCst) {
+            let full = shared.reclaim_wanted.swap(false, Ordering::SeqCst);
+            if full {
                 self.make_room(shared);
             }
             let ticket = shared.progress.served().written;
@@ -64,7 +65,7 @@ impl Splitter {
                     shared.split_bell.ring();
                 }
             }
-            if self.moved && (stopped || self.checkpointed.elapsed() >= CHECKPOINT_EVERY) {
+            if self.moved && (stopped || full || self.checkpointed.elapsed() >= CHECKPOINT_EVERY) {
                 self.checkpoint(shared);
             }
             if stopped {
@@ -171,7 +172,8 @@ impl Splitter {
         Ok(true)
     }
 
-    /// The log itself found the disk full: a segment goes, and log files that are split already.
+    /// The log itself found the disk full: a segment goes, and at the next checkpoint the log's
+    /// files up to here.
     fn make_room(&mut self, shared: &Shared) {
         let reclaimed = self.reclaim(shared).map(|_| ());
         let rotated = shared.wals.iter().try_for_each(super::wal::Wal::rotate);
@@ -179,7 +181,6 @@ impl Splitter {
             shared.counters.refused(Duty::Split, &error);
         }
         self.moved = true;
-        self.checkpoint(shared);
     }
 
     /// Makes durable what is split, then forgets the log files it came from.

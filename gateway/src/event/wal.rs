@@ -66,6 +66,7 @@ pub(super) struct Wal {
     output: Mutex<Output>,
     written: Mutex<Written>,
     file_bytes_max: u64,
+    fsync: bool,
 }
 
 #[derive(Default)]
@@ -85,7 +86,12 @@ struct Output {
 
 impl Wal {
     /// A log that begins with a fresh file.
-    pub(super) fn create(directory: &Path, file: FileId, file_bytes_max: u64) -> io::Result<Self> {
+    pub(super) fn create(
+        directory: &Path,
+        file: FileId,
+        file_bytes_max: u64,
+        fsync: bool,
+    ) -> io::Result<Self> {
         let output =
             Output { file: new_file(directory, file)?, pending: Vec::new(), unsynced: Vec::new() };
         Ok(Self {
@@ -94,6 +100,7 @@ impl Wal {
             output: Mutex::new(output),
             written: Mutex::new(Written { file, bytes: 0 }),
             file_bytes_max,
+            fsync,
         })
     }
 
@@ -142,7 +149,8 @@ impl Wal {
             pending.shrink_to(BUFFER_BYTES_IDLE);
         }
         pending.clear();
-        if !unsynced.iter().any(|known| Arc::ptr_eq(known, file)) {
+        // Where nobody syncs, nobody would close it either, and a removed file would keep its blocks.
+        if self.fsync && !unsynced.iter().any(|known| Arc::ptr_eq(known, file)) {
             unsynced.push(Arc::clone(file));
         }
         *self.written.lock() = Written { bytes, ..written };
@@ -212,7 +220,7 @@ mod tests {
     fn a_disk_that_does_not_keep_up_costs_counted_events_and_bounded_memory() {
         let directory = tempfile::tempdir().unwrap();
         let file = FileId { worker: 0, index: 0 };
-        let wal = Wal::create(directory.path(), file, 1 << 20).unwrap();
+        let wal = Wal::create(directory.path(), file, 1 << 20, true).unwrap();
         let counters = Counters::default();
         let megabyte = |out: &mut Vec<u8>| out.resize(out.len() + (1 << 20), b'x');
         for _ in 0..40 {

@@ -59,6 +59,22 @@ fn two_thousand_tenants_share_a_handful_of_descriptors() {
 }
 
 #[test]
+fn files_of_the_log_are_closed_when_they_are_full() {
+    let directory = tempfile::tempdir().unwrap();
+    for fsync in [false, true] {
+        // The smallest file there is: this fills about twenty.
+        let options = Options { max_bytes: 1 << 20, fsync, ..options() };
+        let log = EventLog::open(directory.path(), options).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for batch in 0..20 {
+            append(&log, "acme", batch * 1500..batch * 1500 + 1500);
+            runtime.block_on(log.settle());
+        }
+        assert!(descriptors(directory.path()) <= 4, "{}", descriptors(directory.path()));
+    }
+}
+
+#[test]
 fn each_tenant_redacts_its_own_keys_beside_the_standard_ones() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path());
