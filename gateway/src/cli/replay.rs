@@ -67,10 +67,9 @@ fn replay_file(
         if length == 0 {
             return Ok(());
         }
-        if let Some(change) = changes.judge(&line, policy) {
-            if json {
-                say(&change.to_string())?;
-            }
+        let change = changes.judge(&line, policy);
+        if let Some(change) = change.filter(|_| json) {
+            say(&change.to_string())?;
         }
     }
 }
@@ -96,8 +95,9 @@ impl Changes {
             Rejudged::Decided { action, .. } if action == was => return None,
             Rejudged::Decided { action, rule } => {
                 let rule = rule.and_then(|rule| policy.rule(rule)).map(|rule| rule.name.clone());
-                let by =
-                    rule.as_deref().map_or("default".to_owned(), |rule| format!("rule `{rule}`"));
+                let by = rule
+                    .as_deref()
+                    .map_or_else(|| "default".to_owned(), |rule| format!("rule `{rule}`"));
                 self.changed += 1;
                 (format!("{by}: {action}"), ("now", json!({ "action": action, "rule": rule })))
             }

@@ -108,7 +108,6 @@ decrypt:
 
 # privacy:
 #   redact: [ssn, \"*_secret\"]       # query keys, in addition to the built-in list
-#   urls: full                      # full | path | host
 
 # limits:
 #   hold_bytes: 16MiB               # most of one body held back while a rule waits

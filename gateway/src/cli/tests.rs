@@ -77,7 +77,7 @@ fn templates_say_the_defaults() {
                 rest.contains(':') && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
             });
             let indent = line.len() - bare.len();
-            key.map_or(line.to_owned(), |key| format!("{}{key}", " ".repeat(indent)))
+            key.map_or_else(|| line.to_owned(), |key| format!("{}{key}", " ".repeat(indent)))
         });
         lines.collect::<Vec<_>>().join("\n")
     };

@@ -34,7 +34,7 @@ pub use scalar::{
 pub use schema::{gateway_schema, tenant_schema};
 pub use tenant::{
     Binding, Claims, Content, Decrypt, Identity, Instances, Notice, Privacy, Profile, Require,
-    TenantConfig, TenantEvents, TenantLimits, TenantOrigin, UrlDetail, UserToken,
+    TenantConfig, TenantEvents, TenantLimits, TenantOrigin, UserToken,
 };
 
 pub(crate) use check::{gateway as check_gateway, tenant as check_tenant};

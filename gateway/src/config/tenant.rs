@@ -196,21 +196,6 @@ pub struct Profile {
 pub struct Privacy {
     /// Query keys whose values are redacted, in addition to the built-in list; `*` at either end.
     pub redact: Vec<String>,
-    /// How much of a URL is recorded.
-    pub urls: UrlDetail,
-}
-
-/// How much of a URL is recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum UrlDetail {
-    /// All of it, redacted.
-    #[default]
-    Full,
-    /// Without the query.
-    Path,
-    /// Scheme and host.
-    Host,
 }
 
 /// Bounds for one tenant.

@@ -59,9 +59,9 @@ limits: { memory: 70%, tunnels: 50000, streams_per_tunnel: 1000, connect_ports: 
     let config = gateway(text);
     assert_eq!(config.listen.explicit.len(), 1);
     assert_eq!(config.origin.roots, Roots::Webpki);
-    let Resolver::Servers(servers) = &config.origin.resolver else { unreachable!() };
-    assert_eq!(servers[0].0.to_string(), "192.0.2.53:53");
-    assert_eq!(servers[1].0.to_string(), "192.0.2.54:5353");
+    let servers = ["192.0.2.53:53", "192.0.2.54:5353"];
+    let servers = servers.map(|server| NameServer(server.parse().unwrap()));
+    assert_eq!(config.origin.resolver, Resolver::Servers(servers.to_vec()));
     assert_eq!(config.origin.allow_private[1].0.to_string(), "10.1.2.3/32");
     assert_eq!(config.limits.memory, MemoryLimit::Percent(70));
 }
@@ -171,4 +171,24 @@ fn schemas_know_every_key_and_refuse_others() {
         assert!(schema["properties"].as_object().unwrap().len() > 5);
     }
     assert_eq!(gateway_schema()["$defs"]["Events"]["properties"]["max_bytes"]["default"], "10GiB");
+}
+
+#[test]
+fn tenant_restrictions_go_to_their_vendors_hosts_only() {
+    let id = "72f988bf-86f1-41af-91ab-2d7cd011db47";
+    let config = tenant(&format!(
+        "restrict: {{ google: [acme.test, beta.test], microsoft: [acme.test, {id}], slack: [T1, T2] }}"
+    ));
+    let headers = |host: &str| config.restrict.headers(host);
+    let google = ("X-GoogApps-Allowed-Domains", "acme.test,beta.test".to_owned());
+    assert_eq!(headers("mail.google.com"), [google]);
+    assert_eq!(headers("google.com.evil.test"), []);
+    assert_eq!(headers("evilgoogle.com"), []);
+    assert_eq!(headers("login.live.com"), []);
+    let entra = headers("login.microsoftonline.com");
+    assert_eq!(entra[0], ("Restrict-Access-To-Tenants", format!("acme.test,{id}")));
+    assert_eq!(entra[1], ("Restrict-Access-Context", id.to_owned()));
+    let slack = headers("acme.slack.com");
+    assert_eq!(slack[0].1, "T1");
+    assert_eq!(slack[1].1, "T1,T2");
 }

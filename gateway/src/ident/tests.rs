@@ -298,7 +298,7 @@ fn ta_03_changed_or_cut_tokens_are_refused() {
     let other = issuer.sign(&header(), &other);
     let swapped = format!("{}.{}.{}", parts[0], other.split('.').nth(1).unwrap(), parts[2]);
     assert_eq!(issuer.verify(&swapped), Err(TokenError::Signature));
-    for cut in ["", "a", "a.b", "..", &token[..token.len() / 2], &format!("{token}.x")] {
+    for cut in ["", "a", "a.b", "..", token.split_at(token.len() / 2).0, &format!("{token}.x")] {
         assert!(issuer.verify(cut).is_err(), "{cut}");
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use policy::catalog::Catalog;
 use policy::decrypt::DecryptSource;
-use policy::yaml::Node;
+use policy::yaml::{Node, Tree};
 use policy::{Problem, Severity, Vocabulary};
 
 use super::source::{Source, TEXT_BYTES_MAX};
@@ -34,8 +34,30 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
         let known = Vocabulary { apps: &apps, categories, dlp: &dlp };
         problems.extend(warnings(&layout, &name, known));
     }
+    problems.extend(without_effect(&layout, &layout.gateway_yaml(), &["events", "sinks"]));
     sort(&mut problems);
     Ok(problems)
+}
+
+/// Settings that are read and checked, and that nothing acts on in this version.
+fn without_effect(layout: &Layout, path: &Path, key: &[&str]) -> Option<Problem> {
+    let file = layout.shown(path);
+    let tree = Node::parse(&file, &read_text(path, TEXT_BYTES_MAX).ok()?).ok()?;
+    let node = key.iter().try_fold(&tree, |node, step| node.child(step))?;
+    let empty = match &node.value {
+        Tree::Null => true,
+        Tree::List(items) => items.is_empty(),
+        Tree::Map(entries) => entries.is_empty(),
+        Tree::Scalar(_) => false,
+    };
+    (!empty).then(|| Problem {
+        file,
+        line: node.at.line,
+        column: node.at.column,
+        what: format!("`{}` has no effect in this version", key.join(".")),
+        expected: String::new(),
+        severity: Severity::Warning,
+    })
 }
 
 /// What loads and still does not do what its author wants. Errors are found by loading.
@@ -54,14 +76,14 @@ fn warnings(layout: &Layout, name: &TenantName, known: Vocabulary<'_>) -> Vec<Pr
         found.extend(DecryptSource::new(tree.child("decrypt").cloned()).check(&file, known));
         found.extend(unknown_apps(&file, &tree, known));
     }
+    found.extend(without_effect(layout, &path, &["content", "profiles"]));
     found.retain(|problem| problem.severity == Severity::Warning);
     found
 }
 
 /// `instances` of an app that the catalog does not have match nothing.
 fn unknown_apps(file: &str, tree: &Node, known: Vocabulary<'_>) -> Vec<Problem> {
-    let Some(policy::yaml::Tree::Map(entries)) = tree.child("instances").map(|node| &node.value)
-    else {
+    let Some(Tree::Map(entries)) = tree.child("instances").map(|node| &node.value) else {
         return Vec::new();
     };
     let unknown = entries.iter().filter_map(|(key, _)| {
