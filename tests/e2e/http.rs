@@ -154,7 +154,10 @@ async fn a_cut_response_is_a_cut_response_for_the_client() {
         for http in BOTH {
             let url = origin.url("site.test", "/reset");
             let outcome = gateway.browser().http(http).get(&url).await;
-            assert!(outcome.is_err(), "a truncated body looked whole: {http:?} over {alpn}");
+            // A stream that an HTTP/2 origin resets may lose its head too: then nothing of it has
+            // reached the client, which is told so.
+            let told = outcome.map_or(true, |reply| reply.status == 502);
+            assert!(told, "a truncated body looked whole: {http:?} over {alpn}");
         }
         let event = gateway.await_transaction("acme", "/reset").await;
         assert_eq!(event["error_side"], "origin", "{event}");

@@ -289,7 +289,8 @@ async fn start_http2(
     let (connection, driver) =
         http2::builder().handshake(io).await.map_err(|_| Unreachable::Http2)?;
     let ended = flow.tenancy.ended.clone();
-    flow.worker.pop.tasks.spawn(async move {
+    // Not among the tasks a drain waits for: idle connections to origins hold nobody up.
+    tokio::spawn(async move {
         tokio::select! {
             // How it ended shows at the exchanges on it.
             _ = driver => {}
