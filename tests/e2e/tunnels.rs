@@ -111,7 +111,7 @@ async fn ct_09_without_sni_there_is_no_default_tenant() {
 async fn ct_08_bad_first_bytes_are_closed_and_recorded() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin);
-    let garbage: Vec<u8> = (0..2_048_u32).map(|i| (i * 7_919 >> 3) as u8).collect();
+    let garbage: Vec<u8> = (0..2_048_u32).map(|i| ((i * 7_919) >> 3) as u8).collect();
     let openings: [&[u8]; 5] = [
         b"GET / HTTP/1.1\r\nHost: gateway-acme.pop.test\r\n\r\n",
         b"CONNECT site.test:443 HTTP/1.1\r\n\r\n",
