@@ -38,6 +38,8 @@ pub struct Profile {
     pub wants_client_certificate: bool,
     /// Its SETTINGS had ENABLE_CONNECT_PROTOCOL (RFC 8441); `None` until they were seen.
     pub connect_protocol: Option<bool>,
+    /// Seen in a resumed handshake, in which no client certificate is ever asked for.
+    pub resumed: bool,
 }
 
 impl From<&OriginFacts> for Profile {
@@ -47,6 +49,7 @@ impl From<&OriginFacts> for Profile {
             findings: facts.certificate.findings.clone(),
             wants_client_certificate: facts.wanted_client_certificate,
             connect_protocol: None,
+            resumed: facts.resumed,
         }
     }
 }
@@ -82,12 +85,17 @@ impl Profiles {
         None
     }
 
-    /// Records what was just seen. A resumed handshake shows neither that a client certificate is
-    /// wanted nor the origin's SETTINGS: what is known of those stands.
-    pub fn learn(&self, key: ProfileKey, profile: Profile, now: Instant) -> Arc<Profile> {
+    /// Records what was just seen. A handshake does not show the origin's SETTINGS, and a resumed
+    /// one not that a client certificate is wanted: what is known of those stands.
+    pub fn learn(&self, key: ProfileKey, mut profile: Profile, now: Instant) -> Arc<Profile> {
+        let mut known = self.known.lock();
+        if let Some(before) = known.find(&key) {
+            let before = &before.profile;
+            profile.connect_protocol = profile.connect_protocol.or(before.connect_protocol);
+            profile.wants_client_certificate |= profile.resumed && before.wants_client_certificate;
+        }
         let profile = Arc::new(profile);
-        let learned = Learned { profile: Arc::clone(&profile), at: now };
-        self.known.lock().insert(key, learned);
+        known.insert(key, Learned { profile: Arc::clone(&profile), at: now });
         profile
     }
 

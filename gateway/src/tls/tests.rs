@@ -246,3 +246,22 @@ fn a_profile_is_forgotten_after_its_time_a_faulty_one_sooner() {
     profiles.forget(&key);
     assert!(profiles.is_empty());
 }
+
+#[test]
+fn a_resumed_handshake_does_not_unlearn_what_it_cannot_show() {
+    let profiles = Profiles::new();
+    let key = ProfileKey {
+        host: "a.test".into(),
+        port: 443,
+        address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    };
+    let now = Instant::now();
+    let wanting = Profile { wants_client_certificate: true, ..Profile::default() };
+    profiles.learn(key.clone(), wanting, now);
+    profiles.note_connect_protocol(&key, true);
+    let resumed = Profile { resumed: true, ..Profile::default() };
+    let known = profiles.learn(key.clone(), resumed, now);
+    assert!(known.wants_client_certificate && known.connect_protocol == Some(true));
+    let known = profiles.learn(key, Profile::default(), now);
+    assert!(!known.wants_client_certificate, "a full handshake does");
+}
