@@ -16,6 +16,7 @@ mod load;
 mod pages;
 mod policy;
 mod soak;
+mod structure;
 mod tenants;
 mod transfer;
 mod tunnels;

@@ -109,7 +109,10 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     transaction.waited += waited;
     transaction.record.cost.first_byte = Some(waited);
     transaction.record.http.status = Some(response.status);
-    if let Some(content_type) = response.fields.first("content-type") {
+    // One field for both bodies: the request's where it has one, since rules go by that.
+    if request.body.is_none()
+        && let Some(content_type) = response.fields.first("content-type")
+    {
         transaction.record.http.content_type = Some(crate::event::Text::lossy(content_type));
     }
     if !judge(&response) {
