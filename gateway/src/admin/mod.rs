@@ -1,5 +1,6 @@
 //! The admin endpoint: metrics, health, drain, events, sessions.
 
+mod explain;
 mod reply;
 mod routes;
 mod server;

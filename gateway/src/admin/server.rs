@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::{reply, routes};
+use super::{explain, reply, routes};
 use crate::event::EventLog;
 use crate::serve::pop::Pop;
 use crate::snapshot::GatewayUnit;
@@ -76,7 +76,7 @@ impl Admin {
     {
         let service = service_fn(|request| {
             let admin = Arc::clone(&self);
-            async move { Ok::<_, std::convert::Infallible>(admin.answer(&request)) }
+            async move { Ok::<_, std::convert::Infallible>(admin.answer(request).await) }
         });
         // How a caller ends its connection concerns nobody.
         drop(
@@ -88,12 +88,18 @@ impl Admin {
         );
     }
 
-    fn answer(&self, request: &hyper::Request<Incoming>) -> hyper::Response<Full<Bytes>> {
+    async fn answer(
+        self: Arc<Self>,
+        request: hyper::Request<Incoming>,
+    ) -> hyper::Response<Full<Bytes>> {
         let gateway = self.pop.snapshot.gateway();
-        if gateway.admin_token_required() && !shows_token(&gateway, request) {
+        if gateway.admin_token_required() && !shows_token(&gateway, &request) {
             return reply::problem(401, "a bearer token is required");
         }
-        routes::route(self, request)
+        if request.method() == hyper::Method::POST && request.uri().path() == "/v1/explain" {
+            return explain::answer(self, request.into_body()).await;
+        }
+        routes::route(&self, &request)
     }
 }
 

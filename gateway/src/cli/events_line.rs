@@ -2,29 +2,8 @@
 
 use serde_json::Value;
 
+use super::paint::{Colour, painted};
 use crate::event::printable;
-
-/// Terminal colours by what they say.
-#[derive(Clone, Copy)]
-enum Colour {
-    Dim,
-    Good,
-    Warning,
-    Bad,
-    Notice,
-}
-
-impl Colour {
-    fn code(self) -> &'static str {
-        match self {
-            Self::Dim => "2",
-            Self::Good => "32",
-            Self::Warning => "33",
-            Self::Bad => "31",
-            Self::Notice => "35",
-        }
-    }
-}
 
 /// The line, without its newline. No byte of an event can move the terminal's cursor.
 pub(super) fn describe(event: &Value, colour: bool) -> String {
@@ -147,12 +126,7 @@ impl Sentence<'_> {
 
     fn action(&mut self) {
         let Some(action) = text(self.event, "action") else { return };
-        let colour = match action {
-            "block" => Colour::Bad,
-            "coach" | "alert" | "redirect" => Colour::Warning,
-            "bypass" => Colour::Notice,
-            _ => Colour::Good,
-        };
+        let colour = Colour::of_action(action);
         self.painted(colour, action);
     }
 
@@ -203,12 +177,7 @@ impl Sentence<'_> {
     }
 
     fn painted(&mut self, colour: Colour, word: &str) {
-        let word = printable(word);
-        self.words.push(if self.colour {
-            format!("\u{1b}[{}m{word}\u{1b}[0m", colour.code())
-        } else {
-            word.into_owned()
-        });
+        self.words.push(painted(colour, word, self.colour));
     }
 }
 

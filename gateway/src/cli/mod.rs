@@ -4,8 +4,11 @@ mod check;
 mod enroll;
 pub mod events;
 mod events_line;
+mod explain;
+mod explain_text;
 mod init;
 mod output;
+mod paint;
 mod recorded;
 mod replay;
 mod revoke;
@@ -51,6 +54,8 @@ enum Command {
     Revoke(revoke::RevokeArgs),
     /// Read the event log
     Events(events::EventsArgs),
+    /// Tell which rule decides a request, and why
+    Explain(explain::ExplainArgs),
     /// Run recorded events against another policy
     Replay(replay::ReplayArgs),
     /// Print the JSON Schema of a configuration file
@@ -88,6 +93,7 @@ pub fn main() -> ExitCode {
         Command::Enroll(args) => enroll::run(&args),
         Command::Revoke(args) => revoke::run(&args),
         Command::Events(args) => return events::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Schema(args) => schema::run(&args),
     };

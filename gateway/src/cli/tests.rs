@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod explain;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -25,6 +27,7 @@ fn run(line: &[&str]) -> Result<(), Failure> {
         Command::Tenant(args) => tenant::run(&args),
         Command::Enroll(args) => enroll::run(&args),
         Command::Revoke(args) => revoke::run(&args),
+        Command::Explain(args) => super::explain::run(&args),
         other => Err(Failure::Message(format!("{other:?}"))),
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::names::Who;
+
 /// Largest file: some 500,000 users of 128 bytes.
 pub const DIRECTORY_BYTES_MAX: u64 = 64 << 20;
 /// Most groups of one user; more cannot be meant and would make every verdict slow.
@@ -72,6 +74,21 @@ impl Directory {
     #[must_use]
     pub fn person(&self, user: &str) -> Option<&Person> {
         self.people.get(user.to_lowercase().as_str())
+    }
+
+    /// The user with all that is known of them.
+    #[must_use]
+    pub fn who(&self, user: Arc<str>, device: Option<Arc<str>>) -> Who {
+        match self.person(&user) {
+            Some(person) => Who {
+                user,
+                groups: Arc::clone(&person.groups),
+                device,
+                device_class: person.device_class.clone(),
+                os: person.os.clone(),
+            },
+            None => Who { user, groups: Arc::from([]), device, device_class: None, os: None },
+        }
     }
 
     #[must_use]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_proto::target::canonical_path;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use policy::fact::{Gate, KeySet};
+use policy::fact::Gate;
 use policy::verdict::{DialPermit, Outcome, SendPermit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -240,7 +240,7 @@ impl Exchange<'_> {
         let began = std::time::Instant::now();
         let mut ruling = self.judge(request, body, Gate::RequestHead);
         let mut spent = began.elapsed();
-        if !request.body.is_none() && needs_body(&ruling) {
+        if !request.body.is_none() && ruling.needs_body() {
             let held = self.hold(client, request).await;
             let Ok(held) = held else {
                 transaction.failed("request_truncated", crate::ident::Blame::Client);
@@ -522,16 +522,6 @@ impl Exchange<'_> {
             client.abort();
         }
         Next::Close
-    }
-}
-
-/// Whether a rule that could still win waits for the body.
-fn needs_body(ruling: &Ruling) -> bool {
-    let of_body = |keys: KeySet| !keys.at(Gate::RequestBody).is_empty();
-    match &ruling.ruled {
-        Ruled::Pending(_) => true,
-        Ruled::Block(_) => false,
-        _ => of_body(ruling.waits_for),
     }
 }
 

@@ -120,7 +120,9 @@ impl Flow {
 
     pub(super) fn subject<'a>(&'a self, address: Option<IpAddr>) -> ConnectSubject<'a> {
         ConnectSubject {
-            session: &self.session,
+            who: &self.session.who,
+            access: self.session.access,
+            source: self.session.peer.ip(),
             host: &self.host,
             address,
             port: self.port,

@@ -109,7 +109,7 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     transaction.waited += waited;
     transaction.record.cost.first_byte = Some(waited);
     transaction.record.http.status = Some(response.status);
-    // One field for both bodies: the request's where it has one, since rules go by that.
+    // The body that mattered is the request's, where it has one: rules looked at its type.
     if request.body.is_none()
         && let Some(content_type) = response.fields.first("content-type")
     {

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use gateway_proto::multipart;
 use policy::fact::Unobtainable;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -107,21 +106,6 @@ fn facts(request: &Request, replay: &Replay, size: u64) -> Hold {
             whole.extend_from_slice(data);
         }
     }
-    let bytes = whole.freeze();
     let content_type = request.fields.first("content-type").map_or(b"".as_slice(), |it| it);
-    let Ok(parts) = multipart::parts(content_type, &bytes) else {
-        // The origin may read it otherwise: nothing here may be believed.
-        return Hold::Unobtainable(Unobtainable::Unreadable);
-    };
-    let Some(parts) = parts else {
-        return Hold::Whole(Held { file_size: Some(size), bytes, ..Held::default() });
-    };
-    let files: Vec<_> = parts.into_iter().filter(multipart::Part::is_file).collect();
-    let file_size = files.iter().map(|file| file.bytes).max();
-    let file_names = files
-        .into_iter()
-        .flat_map(|file| [file.file_name, file.extended_file_name])
-        .flatten()
-        .collect();
-    Hold::Whole(Held { bytes, file_names, file_type: None, file_size })
+    Held::of(content_type, whole.freeze()).map_or_else(Hold::Unobtainable, Hold::Whole)
 }

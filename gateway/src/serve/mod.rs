@@ -25,5 +25,6 @@ mod tunnel;
 mod upgrade;
 mod upkeep;
 
+pub(crate) use start::guard;
 pub use start::{ServeError, run};
 pub(crate) use upkeep::gauges;

@@ -119,12 +119,14 @@ fn who(tenant: &Tenant, credential: Credential) -> (Who, Option<Arc<str>>, Optio
     match credential {
         Credential::Certificate(identity) => {
             let serial = identity.serial.clone();
-            (known(tenant, identity.user, identity.device), Some(serial), None)
+            (tenant.directory.who(identity.user, identity.device), Some(serial), None)
         }
-        Credential::Basic(user) => (known(tenant, user.user, user.device), None, Some("none")),
+        Credential::Basic(user) => {
+            (tenant.directory.who(user.user, user.device), None, Some("none"))
+        }
         Credential::Token(token) => {
             let binding = token.binding.as_str();
-            let mut who = known(tenant, token.user, token.device);
+            let mut who = tenant.directory.who(token.user, token.device);
             if who.groups.is_empty() {
                 who.groups = token.groups;
             }
@@ -132,20 +134,6 @@ fn who(tenant: &Tenant, credential: Credential) -> (Who, Option<Arc<str>>, Optio
             who.os = who.os.or(token.os);
             (who, None, Some(binding))
         }
-    }
-}
-
-/// What the tenant's directory knows of a user.
-fn known(tenant: &Tenant, user: Arc<str>, device: Option<Arc<str>>) -> Who {
-    match tenant.directory.person(&user) {
-        Some(person) => Who {
-            user,
-            groups: Arc::clone(&person.groups),
-            device,
-            device_class: person.device_class.clone(),
-            os: person.os.clone(),
-        },
-        None => Who { user, groups: Arc::from([]), device, device_class: None, os: None },
     }
 }
 

@@ -199,7 +199,7 @@ fn build(
 }
 
 /// The guard of a configuration.
-pub(super) fn guard(gateway: &GatewayUnit, own: Vec<SocketAddr>) -> Guard {
+pub(crate) fn guard(gateway: &GatewayUnit, own: Vec<SocketAddr>) -> Guard {
     let config = &gateway.config;
     Guard::new(GuardSettings {
         listening: own,

@@ -4,6 +4,7 @@ mod check;
 mod gateway;
 mod inotify;
 mod last_good;
+mod look;
 mod source;
 mod tenant;
 mod tunnel;
@@ -30,6 +31,7 @@ use crate::ident::TenantName;
 
 pub use check::check;
 pub use gateway::GatewayUnit;
+pub use look::look;
 pub use tenant::Tenant;
 pub use tunnel::{TunnelError, ensure_tunnel_identity};
 pub use watch::Watcher;

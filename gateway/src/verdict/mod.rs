@@ -3,9 +3,14 @@
 pub mod coach;
 mod connect;
 mod exchange;
+pub mod explain;
+mod facts;
+mod held;
 mod instance;
 pub mod notice;
 pub mod pinned;
+pub mod question;
 
 pub use connect::{ConnectSubject, connect, decrypt};
-pub use exchange::{BodyFacts, Held, Ruled, Ruling, Subject, on_exchange};
+pub use exchange::{BodyFacts, Ruled, Ruling, Subject, on_exchange};
+pub use held::Held;
