@@ -10,6 +10,7 @@ mod init;
 mod output;
 mod paint;
 mod recorded;
+mod recorded_app;
 mod replay;
 mod revoke;
 mod schema;

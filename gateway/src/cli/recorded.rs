@@ -4,9 +4,13 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use policy::Policy;
+use policy::catalog::Catalog;
 use policy::fact::{Fact, Facts, Gate, Key, KeySet, Unobtainable, Value};
 use policy::verdict::{Outcome, RuleIndex};
 use serde::Deserialize;
+
+use super::recorded_app;
+use crate::event::is_cut;
 
 /// The fields of an event line that say what happened. Others are passed over.
 #[derive(Debug, Default, Deserialize)]
@@ -41,16 +45,16 @@ pub(super) struct Recorded<'l> {
     #[serde(borrow)]
     dest_country: Option<Cow<'l, str>>,
     #[serde(borrow)]
-    method: Option<Cow<'l, str>>,
+    pub(super) method: Option<Cow<'l, str>>,
     #[serde(borrow)]
     pub(super) url: Option<Cow<'l, str>>,
     #[serde(borrow)]
-    content_type: Option<Cow<'l, str>>,
+    pub(super) content_type: Option<Cow<'l, str>>,
     request_bytes: Option<u64>,
     #[serde(borrow)]
     pub(super) app: Option<Cow<'l, str>>,
     #[serde(borrow)]
-    category: Option<Cow<'l, str>>,
+    pub(super) category: Option<Cow<'l, str>>,
     app_tags: Vec<String>,
     risk: Option<u64>,
     #[serde(borrow)]
@@ -58,17 +62,17 @@ pub(super) struct Recorded<'l> {
     #[serde(borrow)]
     instance_kind: Option<Cow<'l, str>>,
     #[serde(borrow)]
-    activity: Option<Cow<'l, str>>,
+    pub(super) activity: Option<Cow<'l, str>>,
     #[serde(borrow)]
-    from_user: Option<Cow<'l, str>>,
+    pub(super) from_user: Option<Cow<'l, str>>,
     #[serde(borrow)]
-    to_user: Option<Cow<'l, str>>,
+    pub(super) to_user: Option<Cow<'l, str>>,
     operations: Vec<RecordedOperation>,
     #[serde(borrow)]
     file_name: Option<Cow<'l, str>>,
     #[serde(borrow)]
     file_type: Option<Cow<'l, str>>,
-    file_size: Option<u64>,
+    pub(super) file_size: Option<u64>,
     dlp: Vec<RecordedHit>,
     threat: Option<RecordedThreat>,
     #[serde(borrow)]
@@ -77,6 +81,8 @@ pub(super) struct Recorded<'l> {
     pub(super) action: Option<Cow<'l, str>>,
     #[serde(borrow)]
     pub(super) rule: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    block_reason: Option<Cow<'l, str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -128,14 +134,24 @@ impl Recorded<'_> {
         self.state == "close" && (self.is_flow() || self.record_type == "transaction")
     }
 
+    /// Whether its verdict was the policy's: what the gateway refuses by itself, it would refuse
+    /// under any policy.
+    pub(super) fn by_policy(&self) -> bool {
+        self.action.is_some()
+            && self.block_reason.as_deref().is_none_or(|reason| {
+                matches!(reason, "rule" | "default" | "undecided")
+                    || reason.starts_with("unobtainable")
+            })
+    }
+
     fn is_flow(&self) -> bool {
         self.record_type == "flow"
     }
 
     /// Judges the record by `policy`, gate by gate, as the gateway would have: of several
     /// operations the strictest outcome stands.
-    pub(super) fn judge(&self, policy: &Policy) -> Rejudged {
-        let lists = self.lists();
+    pub(super) fn judge(&self, policy: &Policy, catalog: &Catalog) -> Rejudged {
+        let lists = self.lists(catalog);
         let one = [RecordedOperation {
             activity: self.activity.as_deref().map(ToOwned::to_owned),
             to_user: self.to_user.as_deref().map(ToOwned::to_owned),
@@ -153,26 +169,37 @@ impl Recorded<'_> {
     }
 
     fn at_all_gates(&self, policy: &Policy, facts: &Facts<'_>) -> Rejudged {
-        let mut last = outcome(policy.connect(&up_to(Gate::Connect, facts)).outcome);
-        let later = [Gate::RequestHead, Gate::RequestBody, Gate::Response];
-        for gate in later {
-            let passed = matches!(last, Rejudged::Decided { action: "allow", .. });
-            if !passed || self.is_flow() {
-                break;
-            }
+        let connect = policy.connect(&up_to(Gate::Connect, facts));
+        let goes_on = matches!(connect.outcome, Outcome::Allow { .. } | Outcome::Coach(_));
+        let mut last = outcome(connect.outcome);
+        if !goes_on || self.is_flow() {
+            return last;
+        }
+        for gate in [Gate::RequestHead, Gate::RequestBody, Gate::Response] {
             if gate == Gate::RequestBody && !self.has_body() {
                 continue;
             }
-            last = outcome(policy.judge(gate, &up_to(gate, facts)).outcome);
+            let verdict = policy.judge(gate, &up_to(gate, facts));
+            let is_final = verdict.waits_for.is_empty()
+                || matches!(verdict.outcome, Outcome::Pending(_) | Outcome::Block { .. });
+            last = outcome(verdict.outcome);
+            if is_final {
+                break;
+            }
         }
         last
     }
 
-    fn has_body(&self) -> bool {
-        self.request_bytes.is_some_and(|bytes| bytes > 0)
+    /// What was blocked was never sent and has no count of bytes: its method tells.
+    pub(super) fn has_body(&self) -> bool {
+        let bodiless = ["GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "CONNECT"];
+        self.request_bytes.map_or_else(
+            || self.method.as_deref().is_some_and(|method| !bodiless.contains(&method)),
+            |bytes| bytes > 0,
+        )
     }
 
-    fn lists(&self) -> Lists<'_> {
+    fn lists<'f>(&'f self, catalog: &'f Catalog) -> Lists<'f> {
         fn texts(list: &[String]) -> Vec<&str> {
             list.iter().map(String::as_str).collect()
         }
@@ -180,8 +207,10 @@ impl Recorded<'_> {
         Lists {
             groups: texts(&self.groups),
             tags: texts(&self.app_tags),
+            categories: recorded_app::categories(self, catalog),
             instance: std::iter::once(kind).chain(self.instance.as_deref()).collect(),
             dlp: self.dlp.iter().map(|hit| hit.profile.as_str()).collect(),
+            body_unread: recorded_app::body_unread(self, catalog),
         }
     }
 
@@ -189,9 +218,7 @@ impl Recorded<'_> {
     /// never gathered (here: pending for ever) where it looks only when a rule asks.
     fn facts<'f>(&'f self, lists: &'f Lists<'f>, operation: &'f RecordedOperation) -> Facts<'f> {
         let mut facts = Facts::new();
-        let text = |value: Option<&'f str>| {
-            value.map_or(Fact::Inapplicable, |value| Fact::Known(Value::Text(value)))
-        };
+        let text = |value: Option<&'f str>| value.map_or(Fact::Inapplicable, whole);
         let texts = |list: &'f [&'f str]| Fact::Known(Value::Texts(list));
         let address = |ip: Option<IpAddr>| {
             ip.map_or(Fact::Pending, |ip| Fact::Known(Value::Address(ip.to_canonical())))
@@ -214,17 +241,39 @@ impl Recorded<'_> {
         let moment = self.time.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second);
         facts.set(Key::Time, moment.map_or(Fact::Pending, |it| Fact::Known(Value::Moment(it))));
         if !self.is_flow() {
-            facts.set(Key::App, text(self.app.as_deref()));
-            facts.set(Key::AppTag, texts(&lists.tags));
-            facts.set(Key::Category, text(Some(self.category.as_deref().unwrap_or("unknown"))));
-            facts.set(Key::Risk, self.risk.map_or(Fact::Inapplicable, number));
-            facts.set(Key::Instance, texts(&lists.instance));
             facts.set(Key::Url, text(self.url.as_deref()));
             facts.set(Key::Method, text(self.method.as_deref()));
+            facts.set(Key::App, text(self.app.as_deref()));
+            facts.set(Key::AppTag, texts(&lists.tags));
+            facts.set(Key::Category, texts(&lists.categories));
+            facts.set(Key::Risk, self.risk.map_or(Fact::Inapplicable, number));
+            facts.set(Key::Instance, texts(&lists.instance));
             facts.set(Key::Activity, text(operation.activity.as_deref()));
             self.set_body_facts(&mut facts, lists, operation);
+            self.unset_what_nobody_saw(&mut facts, lists, operation);
         }
         facts
+    }
+
+    /// An exchange that was refused before its head was judged has no activity and no app.
+    fn unset_what_nobody_saw(
+        &self,
+        facts: &mut Facts<'_>,
+        lists: &Lists<'_>,
+        operation: &RecordedOperation,
+    ) {
+        let by_head = [Key::App, Key::AppTag, Key::Category, Key::Risk];
+        let by_body = [Key::Instance, Key::Activity, Key::FromUser, Key::ToUser];
+        let unjudged = operation.activity.is_none();
+        let unset = |facts: &mut Facts<'_>, keys: &[Key]| {
+            keys.iter().for_each(|key| facts.set(*key, Fact::Pending));
+        };
+        if unjudged {
+            unset(facts, &by_head);
+        }
+        if unjudged || lists.body_unread {
+            unset(facts, &by_body);
+        }
     }
 
     fn set_body_facts<'f>(
@@ -238,7 +287,7 @@ impl Recorded<'_> {
             None if self.has_body() => Fact::Pending,
             None => Fact::Inapplicable,
         };
-        let text = |value: Option<&'f str>| value.map(|value| Fact::Known(Value::Text(value)));
+        let text = |value: Option<&'f str>| value.map(whole);
         facts.set(Key::ContentType, by_body(text(self.content_type.as_deref())));
         facts.set(Key::FileType, by_body(text(self.file_type.as_deref())));
         facts.set(Key::FileName, by_body(text(self.file_name.as_deref())));
@@ -256,12 +305,19 @@ impl Recorded<'_> {
     }
 }
 
-/// Lists of texts that facts point into.
+/// What facts point into.
 struct Lists<'r> {
     groups: Vec<&'r str>,
     tags: Vec<&'r str>,
+    categories: Vec<&'r str>,
     instance: Vec<&'r str>,
     dlp: Vec<&'r str>,
+    body_unread: bool,
+}
+
+/// A text that was cut is not known.
+fn whole(text: &str) -> Fact<'_> {
+    if is_cut(text) { Fact::Pending } else { Fact::Known(Value::Text(text)) }
 }
 
 fn number<'f>(number: u64) -> Fact<'f> {

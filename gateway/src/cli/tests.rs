@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod explain;
+mod replay;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -225,7 +226,8 @@ fn names_that_could_break_a_file_or_a_url_are_refused() {
 
 fn replayed(policy_text: &str, events: &[serde_json::Value]) -> Vec<serde_json::Value> {
     let policy = policy::Policy::load("policy.yaml", policy_text).unwrap();
-    let mut changes = replay::Changes::default();
+    let catalog = super::explain::catalog().unwrap();
+    let mut changes = super::replay::Changes::new(catalog);
     events.iter().filter_map(|event| changes.judge(&event.to_string(), &policy)).collect()
 }
 

@@ -218,6 +218,14 @@ fn string(out: &mut Vec<u8>, value: &str, bytes_max: usize) {
     out.push(b'"');
 }
 
+/// Whether a text of an event ends in the marker of one that was cut.
+#[must_use]
+pub fn is_cut(text: &str) -> bool {
+    let marker = text.rsplit_once(CUT).map(|(_, marker)| marker);
+    marker
+        .is_some_and(|it| it.starts_with('(') && it.contains(" bytes, crc32 ") && it.ends_with(')'))
+}
+
 /// Copies runs of plain bytes and escapes what lies between them.
 fn escape(out: &mut Vec<u8>, value: &str) {
     // Without an early exit, so that the compiler looks at many bytes at once.

@@ -49,7 +49,7 @@ mod log;
 mod tests;
 
 pub use fields::{FIELDS, FieldDoc, field_of};
-pub use line::printable;
+pub use line::{is_cut, printable};
 pub use log::{Changes, EventLog, Options, TenantSettings, Writer};
 pub use read::{Page, ReadError, Reader};
 pub use record::{

@@ -1,0 +1,76 @@
+//! What `sluice replay` promises of records that do not tell all.
+
+use serde_json::json;
+
+use super::{replayed, upload};
+
+const NO_UPLOADS: &str = "version: 1\nrules:\n  - { name: no uploads, \
+                          match: { activity: [upload] }, action: block }\n";
+
+#[test]
+fn what_the_gateway_refused_by_itself_is_no_change() {
+    let mut refused = upload("1", "alice@acme.test");
+    refused["action"] = "block".into();
+    refused["block_reason"] = "private_destination".into();
+    assert_eq!(replayed("version: 1\nrules: []\n", &[refused.clone()]).len(), 0);
+    refused["block_reason"] = "rule".into();
+    assert_eq!(replayed("version: 1\nrules: []\n", &[refused]).len(), 1);
+}
+
+#[test]
+fn an_exchange_refused_before_its_head_has_no_activity_to_judge() {
+    let mut refused = upload("1", "alice@acme.test");
+    for field in ["app", "category", "instance_kind", "activity", "request_bytes"] {
+        refused.as_object_mut().unwrap().remove(field);
+    }
+    refused["action"] = "block".into();
+    refused["block_reason"] = "rule".into();
+    let found = replayed(NO_UPLOADS, &[refused]);
+    assert_eq!(found.first().unwrap()["undecidable"], json!(["activity"]));
+}
+
+#[test]
+fn an_activity_that_only_the_body_tells_is_undecidable_where_nobody_read_it() {
+    let mut form = upload("1", "alice@acme.test");
+    form["url"] = "https://files.test/send".into();
+    form["host"] = "files.test".into();
+    form["content_type"] = "multipart/form-data; boundary=b".into();
+    form["activity"] = "form_post".into();
+    form.as_object_mut().unwrap().remove("app");
+    let found = replayed(NO_UPLOADS, &[form.clone()]);
+    assert_eq!(found.first().unwrap()["undecidable"], json!(["activity"]));
+    form["file_size"] = 9.into();
+    assert_eq!(replayed(NO_UPLOADS, &[form]).len(), 0);
+}
+
+#[test]
+fn a_blocked_upload_had_a_body_although_no_byte_of_it_was_sent() {
+    let text = "version: 1\nrules:\n  - { name: keys, match: { file_name: ['*.pem'] }, \
+                action: block }\n";
+    let mut blocked = upload("1", "alice@acme.test");
+    blocked.as_object_mut().unwrap().remove("request_bytes");
+    blocked["action"] = "block".into();
+    blocked["block_reason"] = "rule".into();
+    let found = replayed(text, &[blocked]);
+    assert_eq!(found.first().unwrap()["undecidable"], json!(["file_name"]));
+}
+
+#[test]
+fn a_text_that_was_cut_is_not_compared() {
+    let text = "version: 1\nrules:\n  - { name: end, match: { url: ['*/end'] }, action: block }\n";
+    let mut cut = upload("1", "alice@acme.test");
+    cut["url"] = "https://www.dropbox.com/aaaa…(9000 bytes, crc32 0a0b0c0d)".into();
+    assert_eq!(replayed(text, &[cut]).first().unwrap()["undecidable"], json!(["url"]));
+}
+
+#[test]
+fn a_block_that_needs_the_body_stands_above_a_coach_that_does_not() {
+    let text = "version: 1\nrules:\n  - { name: keys, match: { app: [dropbox], \
+                file_name: ['*.pem'] }, action: block }\n  - { name: think, \
+                match: { app: [dropbox] }, action: coach }\n";
+    let mut sent = upload("1", "alice@acme.test");
+    sent["file_name"] = "id.pem".into();
+    sent["file_size"] = 9.into();
+    let found = replayed(text, &[sent]);
+    assert_eq!(found.first().unwrap()["now"], json!({ "action": "block", "rule": "keys" }));
+}
