@@ -171,7 +171,7 @@ impl Changes {
                     return None;
                 }
                 self.changed += 1;
-                let by = rule.map_or("default".to_owned(), |rule| format!("rule `{rule}`"));
+                let by = rule.map_or_else(|| "default".to_owned(), |rule| format!("rule `{rule}`"));
                 (format!("{by}: {action}"), ("now", json!({ "action": action, "rule": rule })))
             }
             Rejudged::Undecidable(keys) => {

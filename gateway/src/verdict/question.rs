@@ -49,7 +49,7 @@ pub fn request(
     headers: &[(String, String)],
     body: Option<&Bytes>,
 ) -> Result<Request, QuestionError> {
-    let method = method.unwrap_or(if body.is_some() { "POST" } else { "GET" });
+    let method = method.unwrap_or_else(|| if body.is_some() { "POST" } else { "GET" });
     if !is_token(method) {
         return Err(QuestionError::Method(method.to_owned()));
     }

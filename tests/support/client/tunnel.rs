@@ -21,9 +21,10 @@ use crate::pki::Chain;
 
 /// No wait of a synthetic client is longer; a gateway that needs more is at fault.
 pub const WAIT_MAX: Duration = Duration::from_secs(20);
-/// Stream window of the client: fills 1 Gbit/s × 30 ms.
-const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+/// Stream window of the client: fills 1 Gbit/s × 8 ms. The connection holds those of 128 streams, so
+/// that unread ones stop no other.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 128 * STREAM_WINDOW_BYTES;
 
 /// The protocol of the leg between client and gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
