@@ -94,7 +94,7 @@ impl Asking<'_> {
         }
     }
 
-    /// Asks the connect gate; whether that ends it. A flow that is not read has only this gate.
+    /// Asks the connect gate; whether that ends it. A flow that is `unread` has only this gate.
     fn connect(&mut self, subject: &ConnectSubject<'_>, unread: bool) -> bool {
         let policy = &self.setting.tenant.policy;
         let verdict = connect(policy, subject);
@@ -107,7 +107,7 @@ impl Asking<'_> {
             Outcome::Coach(coached) => ("coach", Some(coached.rule)),
             Outcome::Redirect { rule } => ("redirect", Some(*rule)),
         };
-        let ends = unread || matches!(action, "pending" | "block" | "redirect");
+        let ends = matches!(action, "pending" | "block" | "redirect");
         self.answer.settle(action, self.name(rule));
         if let Outcome::Block { reason, .. } = &verdict.outcome {
             self.answer.block_reason = Some(reason_text(*reason));
@@ -115,7 +115,7 @@ impl Asking<'_> {
         if let Outcome::Pending(keys) = verdict.outcome {
             self.answer.wait_for(keys);
         }
-        self.answer.connect_gate(trace, ends);
+        self.answer.connect_gate(trace, ends || unread);
         ends
     }
 
