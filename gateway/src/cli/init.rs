@@ -13,7 +13,7 @@ pub(super) struct InitArgs {
     /// Directory to write
     #[arg(value_name = "DIR")]
     dir: PathBuf,
-    /// Tunnels answer to gateway-<tenant>.<domain>
+    /// Tunnels answer to gateway-TENANT.DOMAIN
     #[arg(long, value_name = "D", default_value = DEFAULT_DOMAIN)]
     domain: String,
     /// The first tenant

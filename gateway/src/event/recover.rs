@@ -1,7 +1,7 @@
 //! After a crash: what the write-ahead log holds and the segments do not.
 //!
 //! The checkpoint says up to where the log had been split durably. What follows it may be in the
-//! segments already or not; since a line is there whole or (cut by [`Store`]) not at all, lines
+//! segments already or not; since a line is there whole or (cut by [`Store`](super::store::Store)) not at all, lines
 //! found at the end of the tenant's segments are skipped, and the rest is appended.
 
 use std::collections::hash_map::{DefaultHasher, Entry};
