@@ -17,10 +17,10 @@ use super::canonical::{Request, Response, Scheme, Version};
 pub const HEADER_LIST_BYTES_MAX: u32 = 64 * 1024;
 /// Requests at once on one inner connection: what browsers expect of a server.
 pub const STREAMS_MAX: u32 = 128;
-/// Receive windows of inner connections: 1 MiB a stream keeps an upload at 80 Mbit/s × 100 ms,
-/// 4 MiB bounds what one connection can make us hold.
-pub const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Receive windows of inner connections: 512 KiB a stream keeps an upload at 40 Mbit/s × 100 ms.
+/// The connection's is that of all streams together, so that one stalled upload stops no other.
+pub const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_MAX * STREAM_WINDOW_BYTES;
 /// Response data buffered per stream before the origin is no longer read.
 pub const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
 

@@ -11,10 +11,11 @@ use http::{HeaderValue, Uri};
 use crate::exchange::http2::{Outgoing, fields_of, header_map, io_error, poll_received};
 use crate::exchange::{Frame, Length, Request, Response, Sink, Source};
 
-/// Receive windows towards origins: 2 MiB a stream is 160 Mbit/s × 100 ms; the connection's
-/// bounds what an origin can make us hold.
-const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+/// Receive windows towards origins: 512 KiB a stream is 40 Mbit/s × 100 ms. The connection's holds
+/// those of 256 streams, more than common servers allow at once, so that streams whose clients do
+/// not read never stop the others that share the connection.
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 256 * STREAM_WINDOW_BYTES;
 /// Response header lists: generous, since breaking a site is worse than 256 KiB for a moment.
 const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
 const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
