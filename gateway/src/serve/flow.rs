@@ -318,7 +318,7 @@ async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, beg
     if let Some(end) = contradiction(&mut flow, &tenant, &peeked) {
         return refuse(flow, &tenant, io, peeked, began, end).await;
     }
-    let permit = match connect_gate(&flow, &tenant).await {
+    let permit = match connect_gate(&flow, &tenant, can_show_page(&flow, &tenant, &peeked)).await {
         Ok(permit) => permit,
         Err(end) => return refuse(flow, &tenant, io, peeked, began, end).await,
     };
@@ -382,8 +382,21 @@ fn contradiction(flow: &mut Flow, tenant: &Tenant, peeked: &Peeked) -> Option<Fl
     }
 }
 
+/// Whether a page can be shown on this flow: it is plain HTTP, or TLS that is decrypted.
+fn can_show_page(flow: &Flow, tenant: &Tenant, peeked: &Peeked) -> bool {
+    let site = flow.worker.pop.catalog.site(&flow.host);
+    match peeked {
+        Peeked::Http { .. } => true,
+        Peeked::Tls { .. } => {
+            decrypt(&tenant.decrypt, &flow.subject(flow.asked.ip()), &site).0
+                == DecryptAction::Decrypt
+        }
+        Peeked::Other { .. } | Peeked::Broken { .. } => false,
+    }
+}
+
 /// Asks the connect gate; resolves the name first where the policy needs its address.
-async fn connect_gate(flow: &Flow, tenant: &Tenant) -> Result<DialPermit, FlowEnd> {
+async fn connect_gate(flow: &Flow, tenant: &Tenant, page: bool) -> Result<DialPermit, FlowEnd> {
     let mut address = match flow.asked {
         Host::Ip(address) => Some(address),
         Host::Name(_) => None,
@@ -398,7 +411,12 @@ async fn connect_gate(flow: &Flow, tenant: &Tenant) -> Result<DialPermit, FlowEn
     match verdict.outcome {
         Outcome::Allow { permit, .. } => Ok(permit),
         // Each exchange is judged again, and answered with the page.
-        Outcome::Coach(coached) => Ok(coached.dial()),
+        Outcome::Coach(coached) if page => Ok(coached.dial()),
+        // There is nowhere to justify it: refused.
+        Outcome::Coach(coached) => Err(FlowEnd {
+            rule: rule_text(coached.rule),
+            ..FlowEnd::refused("rule", Blame::Gateway)
+        }),
         Outcome::Block { rule, .. } => Err(FlowEnd {
             rule: rule.and_then(rule_text),
             error: None,
