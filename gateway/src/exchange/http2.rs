@@ -23,6 +23,9 @@ pub const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 pub const CONNECTION_WINDOW_BYTES: u32 = STREAMS_MAX * STREAM_WINDOW_BYTES;
 /// Response data buffered per stream before the origin is no longer read.
 pub const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// Body bytes of one DATA frame: with the frame's header of 9 bytes they fill one TLS record. A
+/// frame of full size would spill into a second record, encrypted and sent for 9 bytes.
+const PIECE_BYTES_MAX: usize = 16 * 1024 - 9;
 
 /// Why a stream is no request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -311,11 +314,16 @@ impl Outgoing {
         };
         while !self.waiting.is_empty() {
             stream.reserve_capacity(self.waiting.len());
-            let capacity = match ready!(stream.poll_capacity(context)) {
-                Some(capacity) => capacity.map_err(io_error)?,
-                None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            // Polling tells of growth only: what is granted already is asked for first.
+            let capacity = match stream.capacity() {
+                0 => match ready!(stream.poll_capacity(context)) {
+                    Some(capacity) => capacity.map_err(io_error)?,
+                    None => return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+                },
+                granted => granted,
             };
-            let piece = self.waiting.split_to(capacity.min(self.waiting.len()));
+            let piece = capacity.min(self.waiting.len()).min(PIECE_BYTES_MAX);
+            let piece = self.waiting.split_to(piece);
             let last = self.waiting.is_empty() && self.left == Some(0);
             stream.send_data(piece, last).map_err(io_error)?;
             if last {

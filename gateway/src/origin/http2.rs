@@ -18,7 +18,7 @@ const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 256 * STREAM_WINDOW_BYTES;
 /// Response header lists: generous, since breaking a site is worse than 256 KiB for a moment.
 const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
-const SEND_BUFFER_BYTES_MAX: usize = 256 * 1024;
+const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
 /// Client settings for connections to origins.
 #[must_use]

@@ -1,7 +1,7 @@
 //! Receive windows: what each stream's peer may send before anyone reads.
 //!
 //! A stream starts with [`WINDOW_START`]. Its *target* doubles whenever its reader took a quarter
-//! of it within one round trip, up to [`WINDOW_TOP`], out of the tunnel's and the process's
+//! of it within one round trip, as long as the tunnel's shortest, up to [`WINDOW_TOP`], out of the tunnel's and the process's
 //! budget; under pressure targets shrink, which is to say that bytes are not granted again once
 //! read. What is *charged* to the budgets is the larger of the target and what is queued: a
 //! window granted to a stream that then fell silent is no longer charged, and charged again as
@@ -14,6 +14,7 @@
 
 use gateway_proto::h2::Fault;
 
+use super::windows::Trip;
 use crate::limit::window::{Pressure, TUNNEL_WINDOW_BYTES, TunnelWindow};
 
 /// A stream's first window.
@@ -148,10 +149,11 @@ impl RecvWindow {
         Some(increment)
     }
 
-    /// Doubles the target where its reader kept up with it in round trip `epoch`.
-    pub(super) fn grow(&mut self, epoch: u32, budget: &mut TunnelWindow) -> bool {
-        let kept_up = self.epoch == epoch
-            && self.taken.saturating_mul(GROWTH_DIVISOR) >= u64::from(self.target);
+    /// Doubles the target where its reader kept up with it in round trip `epoch`, which was `trip`.
+    pub(super) fn grow(&mut self, epoch: u32, trip: Trip, budget: &mut TunnelWindow) -> bool {
+        let taken = trip.in_least(self.taken);
+        let kept_up =
+            self.epoch == epoch && taken.saturating_mul(GROWTH_DIVISOR) >= u64::from(self.target);
         if !kept_up || self.target >= WINDOW_TOP || budget.pressure() > Pressure::Low {
             return false;
         }

@@ -316,7 +316,7 @@ impl State {
     fn handle_pong(&mut self, opaque: [u8; 8], now: Instant) -> Result<(), Fault> {
         match opaque {
             PROBE => {
-                self.grow();
+                self.grow(now);
                 Ok(())
             }
             DRAIN => {

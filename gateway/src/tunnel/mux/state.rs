@@ -15,6 +15,7 @@ use super::grant::{CONNECTION_SLACK, RecvWindow, WINDOW_START, connection_window
 use super::queue::ChunkQueue;
 use super::request::BodyHint;
 use super::settings::Settings;
+use super::windows::Trips;
 use crate::limit::window::TunnelWindow;
 
 /// Closed streams remembered, to tell a late frame from a violation.
@@ -139,6 +140,7 @@ pub(super) struct State {
     pub(super) epoch: u32,
     pub(super) probing: bool,
     pub(super) probed: Option<Instant>,
+    pub(super) trips: Trips,
     /// Streams read in this round trip.
     pub(super) candidates: Vec<u32>,
 
@@ -203,6 +205,7 @@ impl State {
             epoch: 0,
             probing: false,
             probed: None,
+            trips: Trips::default(),
             candidates: Vec::new(),
             send_window: i64::from(WINDOW_DEFAULT),
             peer_start: i64::from(WINDOW_DEFAULT),

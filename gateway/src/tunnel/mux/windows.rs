@@ -13,6 +13,42 @@ use super::state::State;
 /// within 100 ms, and a peer sees at most 100 PINGs per second, while it sends in bulk.
 const PROBE_INTERVAL: Duration = Duration::from_millis(10);
 
+/// Shorter round trips are taken for this: there the machine's own scheduling is what is measured.
+const TRIP_LEAST: Duration = Duration::from_millis(1);
+
+/// The shortest round trip of a tunnel. Its connection's two ends stay, so the shortest is the
+/// path's own, and what is above it is bytes waiting in queues. A window that grew with those would
+/// only lengthen them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Trips {
+    least: Option<Duration>,
+}
+
+/// One measured round trip beside the shortest.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trip {
+    took: Duration,
+    least: Duration,
+}
+
+impl Trips {
+    fn measured(&mut self, took: Duration) -> Trip {
+        let took = took.max(TRIP_LEAST);
+        let least = self.least.map_or(took, |least| least.min(took));
+        self.least = Some(least);
+        Trip { took, least }
+    }
+}
+
+impl Trip {
+    /// What of `bytes`, read within this round trip, the shortest would have seen.
+    pub(super) fn in_least(self, bytes: u64) -> u64 {
+        let scaled = u128::from(bytes).saturating_mul(self.least.as_nanos());
+        let scaled = scaled.checked_div(self.took.as_nanos()).unwrap_or(0);
+        u64::try_from(scaled).unwrap_or(u64::MAX)
+    }
+}
+
 impl State {
     /// Counts `bytes` of stream `id` as read, and grants anew where it is worth a frame.
     pub(super) fn took(&mut self, id: u32, bytes: usize) {
@@ -63,15 +99,17 @@ impl State {
     }
 
     /// Ends the measurement: streams whose readers kept up get more.
-    pub(super) fn grow(&mut self) {
+    pub(super) fn grow(&mut self, now: Instant) {
         if !std::mem::take(&mut self.probing) {
             return;
         }
+        let Some(probed) = self.probed else { return };
         let epoch = self.epoch;
+        let trip = self.trips.measured(now.saturating_duration_since(probed));
         for id in std::mem::take(&mut self.candidates) {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             let open = !entry.recv.ended && entry.fault.is_none();
-            if open && entry.recv.window.grow(epoch, &mut self.budget) {
+            if open && entry.recv.window.grow(epoch, trip, &mut self.budget) {
                 self.grant(id);
             }
         }
@@ -115,5 +153,21 @@ impl State {
             self.grant(id);
         }
         self.adjust_start();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_round_trip_counts_what_the_shortest_would_have_seen() {
+        let mut trips = Trips::default();
+        let first = trips.measured(Duration::from_millis(10));
+        assert_eq!(first.in_least(1000), 1000);
+        let queued = trips.measured(Duration::from_millis(100));
+        assert_eq!(queued.in_least(1000), 100, "nine tenths of the time went by in queues");
+        let local = trips.measured(Duration::from_micros(3));
+        assert_eq!(local.in_least(1000), 1000, "what is shorter than a millisecond counts as one");
     }
 }
