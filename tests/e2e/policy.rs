@@ -156,3 +156,32 @@ async fn a_body_rule_holds_the_upload_until_it_is_decided() {
     let event = gateway.await_event("acme", |one| one["file_name"] == "id.pem").await;
     assert_eq!(event["rule"], "no keys");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_operations_in_one_exchange_are_judged_each() {
+    let origin = Origin::start().await;
+    let rule =
+        "  - { name: keep issues, match: { app: [github], activity: [delete] }, action: block }";
+    let gateway = Gateway::build(&origin).host("api.github.com").policy(rule).start();
+    let url = origin.url("api.github.com", "/graphql");
+    let mutation = |fields: &str| {
+        let body = format!(r#"{{"query":"mutation {{ {fields} }}"}}"#);
+        Request::post("/", body).field("content-type", "application/json")
+    };
+    let comment = "a: addComment(input: {body: 1}) { clientMutationId }";
+    let delete = "b: deleteIssue(input: {}) { clientMutationId }";
+    let both = mutation(&format!("{comment} {delete}"));
+    assert_eq!(denial(gateway.browser().send(&url, both).await).status, 403);
+    assert!(origin.last("/graphql").is_none(), "the strictest operation decides for the exchange");
+    let event = gateway.await_event("acme", |one| one["rule"] == "keep issues").await;
+    let operations: Vec<_> = event["operations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["activity"].as_str().unwrap(), one["action"].as_str().unwrap()))
+        .collect();
+    assert_eq!(operations, [("comment", "allow"), ("delete", "block")], "{event}");
+    let alone = gateway.browser().send(&url, mutation(comment)).await.unwrap();
+    assert_ne!(alone.status, 403, "{}", alone.text());
+    assert!(origin.last("/graphql").is_some());
+}
