@@ -15,6 +15,7 @@ mod leaf;
 mod load;
 mod pages;
 mod policy;
+mod programs;
 mod soak;
 mod structure;
 mod tenants;

@@ -15,6 +15,7 @@
 pub mod client;
 pub mod curl;
 pub mod gateway;
+pub mod nginx;
 pub mod origin;
 pub mod pki;
 pub mod relay;
