@@ -99,3 +99,41 @@ async fn explain_names_the_rule_that_decides() {
     assert!(said.contains("no site"), "{said}");
     serde_json::from_str::<serde_json::Value>(&said).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_over_http_says_what_the_policy_in_force_says() {
+    let origin = Origin::start().await;
+    let rule = "  - { name: no keys, match: { domain: [site.test], file_name: ['*.pem'] }, action: block }";
+    let gateway = Gateway::build(&origin).policy(rule).start();
+    let ask = async |question: &serde_json::Value| {
+        let request = Request::post("/v1/explain", question.to_string());
+        let reply = gateway.admin(request).await.unwrap();
+        (reply.status, reply.json())
+    };
+    let mut question = serde_json::json!({
+        "tenant": "acme", "user": "alice@acme.test", "url": "https://site.test/up", "method": "POST",
+        "headers": { "Content-Type": "multipart/form-data; boundary=b" },
+    });
+    let (status, said) = ask(&question).await;
+    assert_eq!((status, &said["action"]), (200, &"pending".into()), "{said}");
+    assert_eq!((&said["waits_for"][0], &said["give"][0]), (&"file_name".into(), &"body".into()));
+    let part = "Content-Disposition: form-data; name=f; filename=id.pem";
+    question["body"] = format!("--b\r\n{part}\r\n\r\nx\r\n--b--\r\n").into();
+    let (_, said) = ask(&question).await;
+    assert_eq!((&said["action"], &said["rule"]), (&"block".into(), &"no keys".into()), "{said}");
+    // The same request, made: the answer was the truth.
+    let request = Request::post("/up", question["body"].as_str().unwrap().to_owned())
+        .field("content-type", "multipart/form-data; boundary=b");
+    let made = gateway.browser().send(&origin.url("site.test", "/up"), request).await.unwrap();
+    assert_eq!(made.status, 403);
+
+    for (key, value, status) in [("tenant", "nobody", 404), ("url", "nonsense", 400)] {
+        let mut wrong = question.clone();
+        wrong[key] = value.into();
+        assert_eq!(ask(&wrong).await.0, status, "{key}");
+    }
+    assert_eq!(ask(&serde_json::json!({ "tenant": "acme", "odd": 1 })).await.0, 400);
+    let long = "x".repeat(2 << 20);
+    let (status, _) = ask(&serde_json::json!({ "tenant": "acme", "url": long })).await;
+    assert_eq!(status, 413);
+}

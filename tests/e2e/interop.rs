@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use tests::{Gateway, Identity, Origin};
+use tests::webdriver::{self, Chromium};
+use tests::{Gateway, Origin};
 
 /// Runs `program` off the runtime, with a bound.
 async fn run(program: &'static str, arguments: Vec<String>, home: PathBuf) -> (bool, String) {
@@ -52,42 +53,6 @@ except ImportError:
     assert!(fine && said.contains("200 hello from site.test"), "{said}");
 }
 
-/// Chromium's page as text, with the interception CA in a profile of its own.
-async fn chromium(gateway: &Gateway, alice: &Identity, url: &str) -> String {
-    let home = alice.folder.join(format!("home-{}", tests::unique()));
-    let store = home.join(".pki/nssdb");
-    std::fs::create_dir_all(&store).unwrap();
-    let database = format!("sql:{}", store.display());
-    let import = ["-A", "-n", "acme", "-t", "C,,", "-i", &alice.file("intercept-ca.pem")];
-    let made = Command::new("certutil")
-        .args(["-N", "--empty-password", "-d", &database])
-        .status()
-        .expect("certutil (libnss3-tools)");
-    assert!(made.success());
-    let added = Command::new("certutil").args(["-d", &database]).args(import).status().unwrap();
-    assert!(added.success());
-    // Chromium takes no credentials in --proxy-server, so a forwarder adds them.
-    let forwarder = forwarder(gateway).await;
-    let arguments = [
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-dev-shm-usage",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--virtual-time-budget=5000",
-        &format!("--user-data-dir={}", home.join("profile").display()),
-        &format!("--proxy-server=http://{forwarder}"),
-        "--proxy-bypass-list=<-loopback>",
-        "--dump-dom",
-        url,
-    ];
-    let arguments = arguments.map(str::to_owned).to_vec();
-    let (_, said) = run("chromium", arguments, home).await;
-    said
-}
-
 /// Listens without credentials and opens each CONNECT at the explicit listener with alice's.
 async fn forwarder(gateway: &Gateway) -> std::net::SocketAddr {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -119,14 +84,106 @@ async fn forwarder(gateway: &Gateway) -> std::net::SocketAddr {
     address
 }
 
+/// Alice's Chromium. It takes no credentials in --proxy-server, so a forwarder adds them.
+async fn chromium(gateway: &Gateway) -> Chromium {
+    let proxy = forwarder(gateway).await.to_string();
+    Chromium::start(&gateway.alice(), &proxy)
+}
+
+/// The lowest contrast between text and what is behind it, of all elements with text of their own.
+/// `color-mix` backgrounds are painted over the colour below them.
+const CONTRAST: &str = r#"
+const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const rgb = (...layers) => {
+  for (const layer of layers) { canvas.fillStyle = layer; canvas.fillRect(0, 0, 1, 1); }
+  return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+};
+const light = ([r, g, b]) => {
+  const of = (v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
+  return 0.2126 * of(r) + 0.7152 * of(g) + 0.0722 * of(b);
+};
+let lowest = [99, "no text"];
+for (const element of document.body.querySelectorAll("*")) {
+  const own = [...element.childNodes].some((it) => it.nodeType === 3 && it.data.trim());
+  if (!own) continue;
+  const behind = [];
+  for (let at = element; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
+  const [a, b] = [light(rgb(...behind)), light(rgb(...behind, getComputedStyle(element).color))];
+  const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  if (ratio < lowest[0]) lowest = [ratio, element.outerHTML];
+}
+return lowest;
+"#;
+
+/// Looks at the page in view in both colour schemes: it must differ, and be readable in each
+/// (WCAG 2.2, 1.4.3 AA: 4.5), named in a language, headed once, with a label on each field.
+fn look(browser: &Chromium, name: &str) {
+    let mut pictures = Vec::new();
+    for scheme in ["light", "dark"] {
+        browser.prefer(scheme);
+        let lowest = browser.run(CONTRAST);
+        assert!(lowest[0].as_f64().is_some_and(|it| it >= 4.5), "{name}, {scheme}: {lowest}");
+        pictures.push(browser.screenshot());
+        webdriver::keep(&format!("{name}-{scheme}"), &pictures[pictures.len() - 1]);
+    }
+    assert_ne!(pictures[0], pictures[1], "{name} does not follow the colour scheme");
+    let shape = browser.run(
+        "return [document.documentElement.lang, document.querySelectorAll('h1').length,
+          [...document.querySelectorAll('textarea')].every((it) => it.labels.length === 1)]",
+    );
+    assert_eq!(shape, serde_json::json!(["en", 1, true]), "{name}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn chromium_sees_the_page_and_the_block_page() {
     let origin = Origin::start().await;
-    let rule = "  - { name: closed shop, match: { domain: [shop.test] }, action: block, message: Not today. }";
+    let rule =
+        "  - { name: closed shop, match: { app: [dropbox] }, action: block, message: Not today. }";
+    let gateway = Gateway::build(&origin).host("www.dropbox.com").policy(rule).start();
+    let browser = chromium(&gateway).await;
+    browser.open(&origin.url("site.test", "/page"));
+    browser.find("//h1[text()='Origin page']");
+    browser.open(&origin.url("www.dropbox.com", "/page"));
+    browser.find("//blockquote[text()='Not today.']");
+    let event = gateway.await_transaction("acme", "dropbox.com").await;
+    assert_eq!(event["app"], "dropbox", "{event}");
+    let facts = [
+        ("Site", "www.dropbox.com"),
+        ("App", "dropbox"),
+        ("Rule", "closed shop"),
+        ("Reference", event["id"].as_str().unwrap()),
+    ];
+    for (term, fact) in facts {
+        browser.find(&format!("//dt[text()='{term}']/following-sibling::dd[text()='{fact}']"));
+    }
+    look(&browser, "block");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_is_coached_gives_a_reason_and_goes_on() {
+    let origin = Origin::start().await;
+    let rule = "  - { name: think first, match: { domain: [site.test] }, action: coach, message: Is this for work? }";
     let gateway = Gateway::build(&origin).policy(rule).start();
-    let alice = gateway.alice();
-    let page = chromium(&gateway, &alice, &origin.url("site.test", "/page")).await;
-    assert!(page.contains("Origin page"), "{page}");
-    let block = chromium(&gateway, &alice, &origin.url("shop.test", "/page")).await;
-    assert!(block.contains("closed shop") && block.contains("Not today."), "{block}");
+    let browser = chromium(&gateway).await;
+    let url = origin.url("site.test", "/page");
+    browser.open(&url);
+    browser.find("//blockquote[text()='Is this for work?']");
+    browser.find("//dt[text()='Rule']/following-sibling::dd[text()='think first']");
+    look(&browser, "coach");
+    assert!(origin.last("/page").is_none(), "a coached request reached the origin");
+
+    browser.click(&browser.find("//a[text()='Give a reason and go on']"));
+    let field = browser.find("//textarea");
+    assert!(browser.url().starts_with("https://notice.sluice.test/"), "{}", browser.url());
+    look(&browser, "reason");
+    browser.type_into(&field, "quarterly report");
+    browser.click(&browser.find("//button"));
+
+    let onward = browser.find("//a[text()='Go on to the page']");
+    look(&browser, "thanks");
+    browser.click(&onward);
+    browser.find("//h1[text()='Origin page']");
+    assert_eq!(browser.url(), url);
+    let event = gateway.await_event("acme", |one| one["justification"] == "quarterly report").await;
+    assert_eq!(event["user"], "alice@acme.test");
 }

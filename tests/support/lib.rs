@@ -20,6 +20,7 @@ pub mod origin;
 pub mod pki;
 pub mod relay;
 pub mod sha1;
+pub mod webdriver;
 
 pub use client::error::ClientError;
 pub use client::explicit::Explicit;

@@ -37,19 +37,19 @@ impl Page {
             (None, _) => "by default: no rule decides".to_owned(),
         };
         self.lines.push(format!("{action}  {by}"));
-        if answer.action == "pending" {
-            self.hints(answer);
-        }
-    }
-
-    fn hints(&mut self, answer: &Explanation) {
-        let address = ["dest_ip"];
-        let of_body = answer.waits_for.iter().any(|key| !address.contains(key));
-        if of_body {
-            self.row("say more", "--body FILE: rules above wait for what the body says");
-        }
-        if answer.waits_for.contains(&"dest_ip") {
-            self.row("say more", "--dest-ip IP: rules above go by the destination's address");
+        for what in &answer.give {
+            let (option, known) = match *what {
+                "dest_ip" => ("--dest-ip IP", "the address that the name has"),
+                _ => ("--body FILE", "what the request sends"),
+            };
+            let waiting: Vec<_> = answer
+                .waits_for
+                .iter()
+                .copied()
+                .filter(|key| (*key == "dest_ip") == (*what == "dest_ip"))
+                .collect();
+            let waiting = waiting.join(", ");
+            self.row("say more", &format!("{option}: {known} tells {waiting}"));
         }
     }
 

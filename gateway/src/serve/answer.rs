@@ -18,7 +18,7 @@ use crate::exchange::{Length, Request, Response};
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::tls::FaultAction;
-use crate::verdict::coach::{CoachMemory, Matter, Offer};
+use crate::verdict::coach::{self, CoachMemory, Matter, Offer};
 use crate::verdict::notice::{self, Kind, Notice};
 
 /// An answer that needs no verdict on the exchange itself.
@@ -147,15 +147,24 @@ pub(super) async fn refusal<Io>(
             matter: CoachMemory::fault_matter(&session.who, &host),
             rule_name: refusal.label.into(),
             reference: transaction.reference(),
+            page: coach::page_of(request),
         };
         proceed_url(transaction.flow(), offer)
     });
     let host = request.host.text();
+    // Refused before its own verdict, so all that is known of the app is what the name says.
+    let flow = transaction.flow_shared();
+    let site = flow.worker.pop.catalog.site(&host);
+    if transaction.record.app.id.is_none() {
+        transaction.record.app.id = site.app.map(Text::copied);
+        transaction.record.app.category = site.categories.first().map(|it| Text::copied(it));
+        transaction.record.app.risk = site.risk;
+    }
     let notice = Notice {
         kind: refusal.kind,
         status: refusal.status,
         host: &host,
-        app: None,
+        app: site.app,
         activity: None,
         rule: refusal.rule.as_deref(),
         message: refusal.message.as_deref(),
@@ -214,8 +223,12 @@ where
         transaction.record.verdict.justification = Some(justification.into());
         return Some(coached.proceed());
     }
-    let offer =
-        Offer { matter, rule_name: rule.name.as_str().into(), reference: transaction.reference() };
+    let offer = Offer {
+        matter,
+        rule_name: rule.name.as_str().into(),
+        reference: transaction.reference(),
+        page: coach::page_of(request),
+    };
     let proceed = proceed_url(flow, offer);
     by_rule(client, request, transaction, Kind::Coached, Some(&proceed)).await;
     None

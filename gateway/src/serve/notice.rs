@@ -57,7 +57,7 @@ where
                         Some(Text::from(justification.trim().to_owned()));
                     transaction.record.verdict.rule = Some(offer.rule_name.clone().into());
                     transaction.record.parent_id = Some(offer.reference);
-                    notice::confirmed(&offer.matter.app, offer.reference)
+                    notice::confirmed(&offer.matter.app, offer.reference, offer.page.as_deref())
                 }
                 None => notice::expired(),
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use moka::sync::Cache;
 use uuid::Uuid;
 
+use crate::exchange::Request;
 use crate::ident::Who;
 
 /// A justification counts for this long (DESIGN part 4).
@@ -37,6 +38,20 @@ pub struct Offer {
     pub matter: Matter,
     pub rule_name: Arc<str>,
     pub reference: Uuid,
+    /// The page to go on to, where opening it again does what the user was about to do.
+    pub page: Option<Arc<str>>,
+}
+
+/// Longest URL that an offer keeps: offers of a tenant stay below 30 MiB, and hardly a page
+/// that a person opens needs more.
+const PAGE_BYTES_MAX: usize = 1024;
+
+/// The URL of a request that a person can make again by opening it: a GET.
+#[must_use]
+pub fn page_of(request: &Request) -> Option<Arc<str>> {
+    let scheme = request.scheme.as_str();
+    let url = format!("{scheme}://{}{}", request.authority(), request.target());
+    (request.method() == "GET" && url.len() <= PAGE_BYTES_MAX).then(|| url.into())
 }
 
 /// One tenant's memory.
@@ -132,11 +147,16 @@ mod tests {
         }
     }
 
+    fn offer(who: &Who) -> Offer {
+        let (rule_name, reference) = ("r".into(), Uuid::nil());
+        Offer { matter: matter(who), rule_name, reference, page: None }
+    }
+
     #[test]
     fn an_offer_is_taken_up_once_and_only_by_whom_it_was_made_to() {
         let memory = CoachMemory::default();
         let (alice, bob) = (who("alice@acme.test"), who("bob@acme.test"));
-        let offer = Offer { matter: matter(&alice), rule_name: "r".into(), reference: Uuid::nil() };
+        let offer = offer(&alice);
         let token = memory.offer(offer);
         assert!(memory.take_up(&token, &bob, "mine").is_none());
         assert!(memory.take_up(&token, &alice, " because ").is_some());
@@ -149,7 +169,7 @@ mod tests {
     fn an_edited_rule_asks_again() {
         let memory = CoachMemory::default();
         let alice = who("alice@acme.test");
-        let offer = Offer { matter: matter(&alice), rule_name: "r".into(), reference: Uuid::nil() };
+        let offer = offer(&alice);
         let token = memory.offer(offer);
         assert!(memory.take_up(&token, &alice, "because").is_some());
         assert_eq!(memory.remembered(&Matter { rule: 8, ..matter(&alice) }), None);

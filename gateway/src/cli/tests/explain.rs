@@ -100,6 +100,7 @@ fn json_keeps_its_keys_and_no_header_value() {
         "near",
         "gates",
         "waits_for",
+        "give",
         "set_headers",
         "why",
     ] {
@@ -126,6 +127,9 @@ fn what_a_rule_waits_for_is_said_and_the_body_settles_it() {
     let answer = ask(&gateway, &form).unwrap();
     assert_eq!(answer.action, "pending");
     assert!(answer.waits_for.contains(&"file_name"), "{:?}", answer.waits_for);
+    assert_eq!(answer.give, ["body"]);
+    let text = explain_text::describe(&answer, false);
+    assert!(text.contains("--body FILE: what the request sends tells file_name"), "{text}");
     let body = dir.path().join("body");
     let part = |name: &str| {
         format!(
@@ -165,6 +169,9 @@ fn a_rule_by_address_waits_for_the_address() {
     let (_dir, gateway) = acme();
     let url = ["--url", "https://odd.test/"];
     let answer = ask(&gateway, &url).unwrap();
+    let text = explain_text::describe(&answer, false);
+    assert!(text.contains("--dest-ip IP: the address that the name has tells dest_ip"), "{text}");
+    assert!(!text.contains("--body"), "{text}");
     assert_eq!((answer.action, answer.waits_for), ("pending", vec!["dest_ip"]));
     let elsewhere = [&url[..], &["--dest-ip", "93.184.215.14"]].concat();
     assert_eq!(ask(&gateway, &elsewhere).unwrap().action, "allow");

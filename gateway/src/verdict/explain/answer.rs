@@ -2,7 +2,7 @@
 
 use policy::catalog::{Operation, Site};
 use policy::decrypt::DecryptAction;
-use policy::fact::KeySet;
+use policy::fact::{Key, KeySet};
 use policy::verdict::RuleIndex;
 use policy::{Judged, Policy, RuleTrace, Trace};
 use serde::Serialize;
@@ -35,6 +35,8 @@ pub struct Explanation {
     pub block_reason: Option<String>,
     /// The keys that must be known before there is a verdict.
     pub waits_for: Vec<&'static str>,
+    /// What to say with the question so that they are: `body` or `dest_ip`.
+    pub give: Vec<&'static str>,
     pub alerts: Vec<String>,
     pub set_headers: Vec<SetHeaders>,
     /// The deciding rule, key by key.
@@ -135,6 +137,7 @@ impl Explanation {
             rule: None,
             block_reason: None,
             waits_for: Vec::new(),
+            give: Vec::new(),
             alerts: Vec::new(),
             set_headers: Vec::new(),
             why: None,
@@ -158,7 +161,14 @@ impl Explanation {
     }
 
     pub(super) fn wait_for(&mut self, keys: KeySet) {
-        self.waits_for = keys.iter().map(policy::fact::Key::name).collect();
+        self.waits_for = keys.iter().map(Key::name).collect();
+        // The address of the destination is the one fact beside the body that comes later.
+        let address = keys.iter().any(|key| key == Key::DestIp);
+        let body = keys.iter().any(|key| key != Key::DestIp);
+        self.give = [("dest_ip", address), ("body", body)]
+            .into_iter()
+            .filter_map(|(what, wanted)| wanted.then_some(what))
+            .collect();
     }
 
     /// Alerts and headers of the last gate asked; a later gate replaces an earlier one.

@@ -102,7 +102,8 @@ fn facts(notice: &Notice<'_>) -> String {
         ("App", notice.app),
         ("Activity", notice.activity),
         ("Rule", notice.rule),
-        ("Reason", notice.label),
+        // That a rule or the default decided is said by the row above, or by its absence.
+        ("Reason", notice.label.filter(|label| !matches!(*label, "rule" | "default"))),
         ("Reference", Some(reference.as_str())),
     ];
     let rows: String = rows
@@ -133,14 +134,23 @@ pub fn confirm(rule: &str, matter: &str, reference: Uuid, token: &str) -> (Respo
     respond(200, "think", "Give a reason", &body)
 }
 
-/// The page after a justification was taken: asks to repeat the action.
+/// The page after a justification was taken: leads on to `page`, or asks to repeat the action.
 #[must_use]
-pub fn confirmed(matter: &str, reference: Uuid) -> (Response, Bytes) {
+pub fn confirmed(matter: &str, reference: Uuid, page: Option<&str>) -> (Response, Bytes) {
+    let matter = escape(matter);
+    let on = page.map_or_else(
+        || "<p>Go back and repeat what you were doing.</p>".to_owned(),
+        |url| {
+            let url = escape(url);
+            format!(
+                "<p><a class=\"button\" href=\"{url}\" rel=\"noreferrer\">Go on to the page</a></p>"
+            )
+        },
+    );
     let body = format!(
         "<p class=\"mark\" aria-hidden=\"true\">✓</p><h1>Thank you</h1>\
-         <p class=\"lead\">You may go on in <strong>{}</strong> for 30 minutes. Go back and repeat \
-         what you were doing.</p><dl><div><dt>Reference</dt><dd>{reference}</dd></div></dl>",
-        escape(matter)
+         <p class=\"lead\">You may go on in <strong>{matter}</strong> for 30 minutes.</p>{on}\
+         <dl><div><dt>Reference</dt><dd>{reference}</dd></div></dl>",
     );
     respond(200, "fine", "Thank you", &body)
 }
