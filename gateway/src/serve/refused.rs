@@ -1,59 +1,134 @@
-//! Records refused tunnels: one `session` record each where the tenant is known, one a second and
-//! source where it is not.
+//! Records refused tunnels: each one of a known tenant until there are many, then one a second for
+//! each source and reason.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
+use parking_lot::Mutex;
 
 use super::pop::Worker;
 use crate::event::{Client, POP_TENANT, Record, RecordType};
-use crate::ident::AccessMethod;
+use crate::ident::{AccessMethod, TenantName};
 use crate::tunnel::accept::Refusal;
 
-/// Strangers' refusals are written at most this often per source and reason.
+/// A tenant's refusals are written one by one up to here per source, reason and minute: far more
+/// than a person or a misconfigured device makes. Who guesses tokens or floods handshakes is seen,
+/// and does not push the tenant's other events out of its log (CASES TA-12).
+const TENANT_BURST: u32 = 30;
+/// Strangers' are not written one by one.
+const STRANGER_BURST: u32 = 1;
+/// Beyond that, one is written this often.
 const EVERY: Duration = Duration::from_secs(1);
-/// Sources told apart at once; beyond it the oldest are written again early.
+/// When a source's refusals are counted anew.
+const SPELL: Duration = Duration::from_secs(60);
+/// Sources told apart at once; beyond it the oldest are counted anew early.
 const SOURCES_MAX: u64 = 10_000;
 
-/// When a source's refusals were last written.
-pub struct Refusals(Cache<(IpAddr, &'static str), Instant>);
+type Key = (Option<TenantName>, IpAddr, &'static str);
+
+/// When and how often a source's refusals were written.
+pub struct Refusals(Cache<Key, Arc<Mutex<Spell>>>);
+
+struct Spell {
+    written: u32,
+    last: Instant,
+}
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(SOURCES_MAX).time_to_live(EVERY).build())
+        Self(Cache::builder().max_capacity(SOURCES_MAX).time_to_live(SPELL).build())
     }
 }
 
 impl Refusals {
     /// Whether this one is to be written.
-    fn is_due(&self, source: IpAddr, label: &'static str) -> bool {
-        let entry = self.0.entry((source, label)).or_insert_with(Instant::now);
-        entry.is_fresh()
+    fn is_due(
+        &self,
+        tenant: Option<&TenantName>,
+        source: IpAddr,
+        label: &'static str,
+        now: Instant,
+    ) -> bool {
+        let burst = if tenant.is_some() { TENANT_BURST } else { STRANGER_BURST };
+        let key = (tenant.cloned(), network(source), label);
+        let spell = self.0.get_with(key, || Arc::new(Mutex::new(Spell { written: 0, last: now })));
+        let mut spell = spell.lock();
+        let due = spell.written < burst || now.duration_since(spell.last) >= EVERY;
+        if due {
+            spell.written = spell.written.saturating_add(1);
+            spell.last = now;
+        }
+        due
+    }
+}
+
+/// Who has one address of an IPv6 network has them all.
+fn network(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V6(address) => {
+            let prefix = u128::from(address) >> 64 << 64;
+            IpAddr::V6(Ipv6Addr::from(prefix))
+        }
+        IpAddr::V4(_) => source,
     }
 }
 
 /// Writes the record of a refused tunnel.
-pub(super) fn record(worker: &Worker, peer: SocketAddr, refusal: &Refusal) {
+pub(super) fn record(worker: &Worker, peer: SocketAddr, access: AccessMethod, refusal: &Refusal) {
     let label = refusal.reason.label();
     worker.pop.metrics.tunnel_refused(label);
     let source = peer.ip().to_canonical();
-    let tenant = match &refusal.tenant {
-        Some(tenant) => tenant.as_str(),
-        None if worker.pop.refusals.is_due(source, label) => POP_TENANT,
-        None => return,
-    };
+    let tenant = refusal.tenant.as_ref();
+    if !worker.pop.refusals.is_due(tenant, source, label, Instant::now()) {
+        return;
+    }
+    let tenant = tenant.map_or(POP_TENANT, TenantName::as_str);
     tracing::debug!(%peer, tenant, reason = %refusal.reason, "tunnel refused");
     let mut record = Record::now(RecordType::Session);
     record.client = Some(Arc::new(Client {
         ip: Some(source),
         port: Some(peer.port()),
-        access_method: Some(AccessMethod::Tls),
+        access_method: Some(access),
         ..Client::default()
     }));
     record.verdict.action = Some("block".into());
     record.end.error = Some(label);
     record.end.error_side = Some(refusal.reason.blame());
     worker.events.append(tenant, &record);
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn ta_12_a_flood_of_refusals_is_seen_and_does_not_fill_the_tenants_log() {
+        let refusals = Refusals::default();
+        let (acme, globex) =
+            (TenantName::parse("acme").unwrap(), TenantName::parse("globex").unwrap());
+        let source: IpAddr = "198.51.100.7".parse().unwrap();
+        let begun = Instant::now();
+        let mut written = 0;
+        for step in 0..100_000_u32 {
+            // Ten thousand a second for ten seconds.
+            let now = begun + step * Duration::from_micros(100);
+            written += u32::from(refusals.is_due(Some(&acme), source, "bad_token", now));
+        }
+        assert_eq!(written, TENANT_BURST + 9, "the first thirty, then one a second");
+        let now = begun + Duration::from_secs(10);
+        let due = |tenant, source: &str, label| {
+            refusals.is_due(Some(tenant), source.parse().unwrap(), label, now)
+        };
+        assert!(due(&acme, "198.51.100.8", "bad_token"), "another source");
+        assert!(due(&globex, "198.51.100.7", "bad_token"), "another tenant");
+        assert!(due(&acme, "198.51.100.7", "revoked"), "another reason");
+        let written = (0..1000_u32)
+            .filter(|number| due(&acme, &format!("2001:db8::{number:x}"), "bad_token"))
+            .count();
+        assert_eq!(written, TENANT_BURST as usize, "an IPv6 network is one source");
+    }
 }

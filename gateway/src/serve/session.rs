@@ -82,7 +82,7 @@ pub(super) fn open(
     let tenancy = worker.pop.tenancy(tenant);
     let refuse = |reason| {
         let refusal = Refusal { tenant: Some(tenant.name.clone()), reason };
-        refused::record(worker, peer, &refusal);
+        refused::record(worker, peer, access, &refusal);
         None
     };
     if tenant.config.limits.tunnels.is_some_and(|max| tenancy.sessions.len() >= max as usize) {

@@ -33,12 +33,12 @@ pub(super) async fn serve(worker: Arc<Worker>, stream: TcpStream, peer: SocketAd
     let limits = pop.snapshot.gateway();
     let Some(counted) = pop.tunnel(limits.config.limits.tunnels as usize) else {
         let refusal = Refusal { tenant: None, reason: RefusalReason::TooManyTunnels };
-        return refused::record(&worker, peer, &refusal);
+        return refused::record(&worker, peer, AccessMethod::Tls, &refusal);
     };
     let accepted =
         accept::accept(stream, &pop.snapshot, |tenant| Arc::clone(&pop.tenancy(tenant).tunnel));
     match Box::pin(accepted).await {
-        Err(refusal) => refused::record(&worker, peer, &refusal),
+        Err(refusal) => refused::record(&worker, peer, AccessMethod::Tls, &refusal),
         Ok(accepted) => Box::pin(run(worker, accepted, peer, counted)).await,
     }
 }
@@ -138,7 +138,7 @@ fn by_token(
         Ok(credential) => credential,
         Err(reason) => {
             let refusal = Refusal { tenant: Some(tenant.name.clone()), reason };
-            refused::record(worker, peer, &refusal);
+            refused::record(worker, peer, AccessMethod::Tls, &refusal);
             return None;
         }
     };
@@ -216,7 +216,7 @@ pub(super) async fn plain_tunnel(
                 let told = shown.is_none();
                 if !told || access != AccessMethod::Explicit {
                     let refusal = Refusal { tenant: Some(tenant.name.clone()), reason };
-                    refused::record(&worker, peer, &refusal);
+                    refused::record(&worker, peer, access, &refusal);
                 }
                 // A client that has shown nothing is asked, and may answer on this connection.
                 let bodiless = !first.head.fields.has("content-length")
