@@ -11,6 +11,7 @@ mod first_light;
 mod guard;
 mod http;
 mod interop;
+mod isolation;
 mod leaf;
 mod load;
 mod pages;
@@ -41,6 +42,15 @@ fn denial(outcome: Result<Reply, ClientError>) -> Denial {
             Denial { status, text: String::from_utf8_lossy(&body).into_owned() }
         }
         other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// The status that a request got, on CONNECT or inside; panics where it got none.
+fn status(outcome: Result<Reply, ClientError>) -> u16 {
+    match outcome {
+        Ok(reply) => reply.status,
+        Err(ClientError::Refused { status, .. }) => status,
+        Err(error) => panic!("no answer: {error}"),
     }
 }
 

@@ -14,6 +14,7 @@
 
 pub mod client;
 pub mod curl;
+pub mod dns;
 pub mod gateway;
 pub mod nginx;
 pub mod origin;
@@ -27,7 +28,7 @@ pub use client::explicit::Explicit;
 pub use client::inner::{Http, Inner};
 pub use client::message::{Reply, Request};
 pub use client::tunnel::{Leg, Tunnel};
-pub use gateway::{Gateway, Identity};
+pub use gateway::{Browser, Gateway, Identity};
 pub use origin::Origin;
 pub use pki::{Fault, Pki};
 

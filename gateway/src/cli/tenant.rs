@@ -35,6 +35,7 @@ pub(super) fn run(command: &TenantCommand) -> Result<(), Failure> {
             let name = parse_name(name)?;
             let layout = Layout::new(&config.config);
             let gateway = gateway(&layout)?;
+            no_earlier_events(&layout, &gateway, &name)?;
             add(&layout, &name, SystemTime::now())?;
             issue_tunnel(&layout, &gateway, SystemTime::now())?;
             say(&format!("tenant {name}: {}", layout.tenant(&name).display()))?;
@@ -93,6 +94,23 @@ pub(super) fn add(layout: &Layout, name: &TenantName, now: SystemTime) -> Result
         let _removed = fs::remove_dir_all(&unfinished);
     }
     made
+}
+
+/// A new tenant reads no events of an earlier one that bore its name.
+fn no_earlier_events(
+    layout: &Layout,
+    gateway: &GatewayConfig,
+    name: &TenantName,
+) -> Result<(), Failure> {
+    let folder = layout.root().join(&gateway.events.dir).join(name.as_str());
+    if !folder.exists() {
+        return Ok(());
+    }
+    Err(Failure::Message(format!(
+        "{} holds the events of an earlier tenant `{name}`: move that folder away first, or take \
+         another name",
+        folder.display()
+    )))
 }
 
 fn fill(folder: &Path, name: &TenantName, now: SystemTime) -> Result<(), Failure> {

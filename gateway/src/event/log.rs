@@ -98,6 +98,8 @@ pub(super) struct Shared {
     /// The disk is full and the write-ahead log needs some of it.
     pub(super) reclaim_wanted: AtomicBool,
     tenants: DashMap<Box<str>, TenantSettings>,
+    /// Tenants that came or went: what the splitter knows of their files may be an earlier one's.
+    pub(super) changed: Mutex<Vec<Box<str>>>,
     standard: Redaction,
 }
 
@@ -171,12 +173,16 @@ impl EventLog {
 
     /// Sets what a tenant wants; applies from the next event on.
     pub fn set_tenant(&self, tenant: &str, settings: TenantSettings) {
-        self.shared.tenants.insert(tenant.into(), settings);
+        if self.shared.tenants.insert(tenant.into(), settings).is_none() {
+            self.shared.changed.lock().push(tenant.into());
+        }
     }
 
-    /// Forgets what a tenant wanted. Its events stay until its share pushes them out.
+    /// Forgets what a tenant wanted. Its events stay until its share pushes them out, or until
+    /// somebody takes its directory away.
     pub fn forget_tenant(&self, tenant: &str) {
         self.shared.tenants.remove(tenant);
+        self.shared.changed.lock().push(tenant.into());
     }
 
     /// Waits until everything appended so far is durable, or the log has closed.
@@ -231,6 +237,7 @@ impl Shared {
             split_bell: Bell::default(),
             reclaim_wanted: AtomicBool::new(false),
             tenants: DashMap::new(),
+            changed: Mutex::default(),
             standard: Redaction::default(),
         }
     }

@@ -77,6 +77,9 @@ impl Splitter {
 
     /// Splits all that is written by now.
     fn round(&mut self, shared: &Shared) -> io::Result<()> {
+        for tenant in std::mem::take(&mut *shared.changed.lock()) {
+            self.store.look_again(&tenant)?;
+        }
         self.settle(shared)?;
         for worker in 0..self.split.len() {
             while let Some((from, end)) = self.next_stretch(shared, worker)? {

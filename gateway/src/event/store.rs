@@ -80,6 +80,18 @@ impl Store {
         Ok(Self { root: root.to_owned(), fsync, tenants, open: HashMap::new(), uses: 0 })
     }
 
+    /// Forgets what is known of a tenant's files, and finds what is there.
+    pub(super) fn look_again(&mut self, name: &str) -> io::Result<()> {
+        self.open.remove(name);
+        let segments: VecDeque<Segment> = segments::list(&self.root.join(name))?.into();
+        if segments.is_empty() {
+            self.tenants.remove(name);
+        } else {
+            self.tenants.insert(name.into(), Tenant { segments, next: None });
+        }
+        Ok(())
+    }
+
     pub(super) fn tenant_count(&self) -> usize {
         self.tenants.len()
     }

@@ -97,9 +97,10 @@ impl Pop {
         if let Some(tenancy) = self.tenancies.get(&tenant.name) {
             return Arc::clone(&tenancy);
         }
-        let made = self.tenancies.entry(tenant.name.clone()).or_insert_with(|| {
-            Arc::new(Tenancy::new(tenant.name.clone(), self.workers, &self.stopping))
-        });
+        let made = self
+            .tenancies
+            .entry(tenant.name.clone())
+            .or_insert_with(|| Arc::new(Tenancy::new(tenant, self.workers, &self.stopping)));
         Arc::clone(&made)
     }
 

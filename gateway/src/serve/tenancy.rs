@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -30,6 +32,8 @@ pub struct Tenancy {
     pub coach: CoachMemory,
     pub pinned: Pinned,
     pub ended: CancellationToken,
+    /// The interception and device CA of the tenant this belongs to.
+    authorities: Mutex<(CertificateDer<'static>, CertificateDer<'static>)>,
     /// Keyed by the certificate it was built from.
     authority: ArcSwapOption<(Arc<crate::ident::CaMaterial>, Arc<Authority>)>,
     /// Keyed by the tenant's generation of origin settings and the gateway's roots.
@@ -44,9 +48,9 @@ struct OriginTlsOf {
 
 impl Tenancy {
     #[must_use]
-    pub fn new(name: TenantName, workers: usize, stopping: &CancellationToken) -> Self {
+    pub fn new(tenant: &Tenant, workers: usize, stopping: &CancellationToken) -> Self {
         Self {
-            name,
+            name: tenant.name.clone(),
             tunnel: Arc::default(),
             sessions: SessionTable::default(),
             pool: Pool::new(workers),
@@ -54,9 +58,22 @@ impl Tenancy {
             coach: CoachMemory::default(),
             pinned: Pinned::default(),
             ended: stopping.child_token(),
+            authorities: Mutex::new(authorities(tenant)),
             authority: ArcSwapOption::empty(),
             origin_tls: ArcSwapOption::empty(),
         }
+    }
+
+    /// Whether `tenant` is the one this belongs to. A tenant may replace one of its CAs; one that
+    /// shares neither is a stranger who bears the same name.
+    pub fn belongs_to(&self, tenant: &Tenant) -> bool {
+        let now = authorities(tenant);
+        let mut known = self.authorities.lock();
+        let same = known.0 == now.0 || known.1 == now.1;
+        if same {
+            *known = now;
+        }
+        same
     }
 
     /// The tenant's interception CA with its leafs. A replaced CA starts with none.
@@ -128,6 +145,10 @@ impl Tenancy {
         }
         self.origin_tls.store(None);
     }
+}
+
+fn authorities(tenant: &Tenant) -> (CertificateDer<'static>, CertificateDer<'static>) {
+    (tenant.intercept_ca.cert_der().clone(), tenant.device_ca.clone())
 }
 
 /// The configuration's word for a set of roots.

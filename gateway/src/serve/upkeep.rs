@@ -47,7 +47,8 @@ async fn changes(pop: Arc<Pop>, events: Arc<EventLog>) {
 fn follow(pop: &Pop, events: &EventLog) {
     let known: Vec<TenantName> = pop.snapshot.tenants();
     for tenancy in pop.tenancies() {
-        let Some(tenant) = pop.snapshot.tenant(tenancy.name.as_str()) else {
+        let tenant = pop.snapshot.tenant(tenancy.name.as_str());
+        let Some(tenant) = tenant.filter(|tenant| tenancy.belongs_to(tenant)) else {
             pop.forget(&tenancy.name);
             events.forget_tenant(tenancy.name.as_str());
             continue;
