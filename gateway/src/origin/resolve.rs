@@ -408,4 +408,6 @@ fn classify(error: &NetError) -> (ResolveError, Duration) {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -300,4 +300,6 @@ impl Findings {
 }
 
 #[cfg(test)]
+mod hard;
+#[cfg(test)]
 mod tests;

@@ -30,6 +30,8 @@ pub use profile::{Profile, ProfileKey, Profiles};
 pub use roots::{RootSource, RootWarning, Roots};
 
 #[cfg(test)]
+mod hostile_clients;
+#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

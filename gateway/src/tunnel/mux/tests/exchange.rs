@@ -217,3 +217,41 @@ async fn a_tunnel_whose_peer_vanished_ends() {
     assert_eq!(served.driver.await.unwrap(), Ending::Silent);
     drop((request, connection));
 }
+
+#[tokio::test]
+async fn ti_20_a_panic_in_one_stream_ends_that_stream_alone() {
+    let (mut client, mut served) = pair().await;
+    // As the driver does: each stream is a task of its own.
+    tokio::spawn(async move {
+        while let Some(request) = served.incoming.next().await {
+            tokio::spawn(async move {
+                let mut stream = request.responder.respond(200, &Fields::new());
+                while let Ok(Some(chunk)) = stream.read_chunk().await {
+                    assert_ne!(chunk.as_ref(), b"panic", "on purpose, in a test");
+                    if stream.write_chunk(chunk).await.is_err() {
+                        return;
+                    }
+                }
+                drop(stream.finish(&Fields::new()));
+            });
+        }
+    });
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let (response, upload) = client.send_request(connect("site.test:443"), false).unwrap();
+        let response = soon(response).await.unwrap();
+        streams.push((upload, response.into_body()));
+    }
+    let (mut doomed, mut body) = streams.swap_remove(1);
+    send_all(&mut doomed, Bytes::from_static(b"panic"), false).await;
+    let error = soon(body.data()).await.expect("an end").unwrap_err();
+    assert!(error.is_reset(), "{error}");
+    for (mut upload, mut body) in streams {
+        send_all(&mut upload, Bytes::from_static(b"alive"), true).await;
+        assert_eq!(soon(read_all(&mut body)).await, b"alive");
+    }
+    let (response, mut upload) = client.send_request(connect("site.test:443"), false).unwrap();
+    let mut body = soon(response).await.unwrap().into_body();
+    send_all(&mut upload, Bytes::from_static(b"new"), true).await;
+    assert_eq!(soon(read_all(&mut body)).await, b"new", "new streams open");
+}
