@@ -187,3 +187,18 @@ async fn a_fault_that_a_tenant_warns_of_shows_a_page_first() {
     assert!(origin.last("/secret").is_none());
     await_denial(&gateway, "old.test", "expired").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sd_22_no_url_of_a_certificate_is_fetched() {
+    let tempting = Origin::start().await;
+    let at = |path: &str| format!("http://127.0.0.1:{}{path}", tempting.plain_port());
+    let pki = std::sync::Arc::new(tests::Pki::new());
+    let chain = pki.chain_with_urls("aia.test", &at("/issuer.der"), &at("/ocsp"));
+    let origin = Origin::build().pki(&pki).chain("aia.test", chain).start().await;
+    // The address could be dialled: only that nobody tries keeps it untouched.
+    let gateway = Gateway::start(&origin);
+    denial(gateway.browser().get(&origin.url("aia.test", "/secret")).await);
+    await_denial(&gateway, "aia.test", "incomplete_chain").await;
+    assert!(tempting.connections().is_empty(), "{:?}", tempting.connections());
+    assert!(origin.last("/secret").is_none());
+}

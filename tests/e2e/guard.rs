@@ -1,5 +1,8 @@
 //! Destinations that no tenant may reach (SD).
 
+use std::net::Ipv4Addr;
+
+use tests::dns::Dns;
 use tests::{Gateway, Http, Origin};
 
 use crate::{await_denial, denial};
@@ -131,4 +134,46 @@ async fn an_origin_that_is_down_is_an_origin_error() {
     assert!((500..600).contains(&refused.status), "{refused:?}");
     let event = await_denial(&gateway, "site.test", "connect_refused").await;
     assert_eq!(event["error_side"], "origin", "{event}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sd_06_a_name_is_resolved_once_and_that_answer_is_checked_and_dialled() {
+    let origin = Origin::start().await;
+    let (open, closed) = (Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 2));
+    // Each name changes its address with every question, and asks not to be remembered.
+    let dns =
+        Dns::start(
+            move |name, before| {
+                if name.starts_with("opens") == (before % 2 == 0) { open } else { closed }
+            },
+        )
+        .await;
+    let gateway = Gateway::build(&origin)
+        .resolver(&dns.address.to_string())
+        .allow_private("[127.0.0.1/32]")
+        .start();
+    let got = gateway.browser().get(&origin.url("opens.example", "/hello")).await.unwrap();
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert_eq!(dns.asked("opens.example"), 1, "asked again between check and dial");
+    let before = origin.connections().len();
+    let refused = denial(gateway.browser().get(&origin.url("closes.example", "/secret")).await);
+    assert_eq!(refused.status, 403, "{refused:?}");
+    await_denial(&gateway, "closes.example", "private_destination").await;
+    assert_eq!(dns.asked("closes.example"), 1, "asked until an answer pleased");
+    assert_eq!(origin.connections().len(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sd_19_dns_that_goes_round_the_gateways_resolver_can_be_closed() {
+    let origin = Origin::start().await;
+    let rule = "  - { name: no strange resolvers, match: { domain: [dns.test] }, action: block }\n  \
+                - { name: no DNS over TLS, match: { dest_port: [853] }, action: block }";
+    let gateway = Gateway::build(&origin).policy(rule).start();
+    let query =
+        origin.url("dns.test", "/dns-query?dns=AAABAAABAAAAAAAAA3d3dwdleGFtcGxlA2NvbQAAAQAB");
+    assert_eq!(denial(gateway.browser().get(&query).await).status, 403);
+    assert_eq!(denial(gateway.browser().get("https://other.test:853/").await).status, 403);
+    let event = gateway.await_transaction("acme", "other.test").await;
+    assert_eq!(event["rule"], "no DNS over TLS", "{event}");
+    assert!(origin.connections().is_empty());
 }

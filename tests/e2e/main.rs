@@ -7,6 +7,7 @@ mod certificates;
 mod configuration;
 mod datagrams;
 mod durability;
+mod entry;
 mod first_light;
 mod guard;
 mod http;

@@ -1,5 +1,6 @@
 //! The shape of the code: imports point up the pipeline, and the pure crates stay pure.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -72,6 +73,57 @@ fn imports_point_up_the_pipeline() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Names of the functions in a source text.
+fn functions(text: &str) -> impl Iterator<Item = &str> {
+    text.split("fn ").skip(1).filter_map(|rest| rest.split('(').next())
+}
+
+/// What stands between backticks and reads like a test's name.
+fn test_names(text: &str) -> impl Iterator<Item = &str> {
+    let word = |it: &&str| {
+        it.matches('_').count() >= 2
+            && it.bytes().all(|it| matches!(it, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+    };
+    text.split('`').skip(1).step_by(2).filter(word)
+}
+
+/// The cases that a test is named after: `ct_12_ti_01_words` are CT-12 and TI-01.
+fn cases(name: &str) -> Vec<String> {
+    let mut parts = name.split('_');
+    let mut found = Vec::new();
+    while let (Some(group), Some(number)) = (parts.next(), parts.next()) {
+        let known = ["uc", "ct", "ta", "sd", "ti"].contains(&group);
+        if !known || number.len() != 2 || !number.bytes().all(|it| it.is_ascii_digit()) {
+            break;
+        }
+        found.push(format!("{}-{number}", group.to_uppercase()));
+    }
+    found
+}
+
+#[test]
+fn the_tests_that_the_documents_name_exist_and_each_case_names_its_own() {
+    let mut files = Vec::new();
+    for folder in ["policy/src", "gateway/proto/src", "gateway/src", "tests/e2e"] {
+        sources(&root().join(folder), &mut files);
+    }
+    let texts: Vec<_> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let known: BTreeSet<&str> = texts.iter().flat_map(|text| functions(text)).collect();
+    let read = |name: &str| fs::read_to_string(root().join("docs").join(name)).unwrap();
+    let (page, security) = (read("cases.md"), read("security.md"));
+    let named = test_names(&page).chain(test_names(&security));
+    let unknown: Vec<_> = named.filter(|name| !known.contains(name)).collect();
+    assert!(unknown.is_empty(), "no such tests: {unknown:#?}");
+
+    let row = |case: &str| page.lines().find(|line| line.starts_with(&format!("| {case} |")));
+    for name in known {
+        for case in cases(name) {
+            let row = row(&case).unwrap_or_else(|| panic!("docs/cases.md has no row {case}"));
+            assert!(test_names(row).any(|it| it == name), "row {case} does not name {name}");
+        }
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ async fn ti_06_each_tenant_is_shown_its_own_ca_under_load() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ti_09_events_stay_with_their_tenant() {
+async fn ti_09_ti_17_events_stay_with_their_tenant_though_clients_share_an_address() {
     let origin = Origin::start().await;
     let gateway = Gateway::build(&origin).tenant("globex").start();
     let bob = gateway.enroll("globex", "bob@globex.test", "laptop-9");
@@ -57,6 +57,7 @@ async fn ti_09_events_stay_with_their_tenant() {
     for (tenant, foreign) in [("acme", "globex"), ("globex", "acme")] {
         for event in gateway.events(tenant).await.unwrap() {
             assert!(!event.to_string().contains(foreign), "{tenant}: {event}");
+            assert_eq!(event["client_ip"].as_str().unwrap_or("127.0.0.1"), "127.0.0.1");
         }
     }
 }

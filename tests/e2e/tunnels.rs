@@ -155,7 +155,7 @@ async fn ta_05_revocation_ends_a_live_session_within_a_second() {
     let mut tunnel = browser.tunnel().await.unwrap();
     let authority = format!("site.test:{}", origin.port());
     let mut streams = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..100 {
         let stream = tunnel.share().unwrap().open(&authority).await.unwrap();
         streams.push(browser.inner(stream, &authority).await.unwrap());
     }

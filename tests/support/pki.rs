@@ -157,6 +157,16 @@ impl Pki {
         }
     }
 
+    /// A server certificate without its intermediate that says where to fetch it from, and where to
+    /// ask whether it is revoked (SD-22).
+    #[must_use]
+    pub fn chain_with_urls(&self, name: &str, issuer: &str, responder: &str) -> Chain {
+        let urls = authority_information(issuer, responder);
+        let mut chain = self.good(name, |params| params.custom_extensions.push(urls));
+        chain.certificates.truncate(1);
+        chain
+    }
+
     fn good(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Chain {
         leaf(name, &[&self.intermediate], change)
     }
@@ -207,6 +217,29 @@ impl Pki {
             &["-CAcreateserial", "-days", "30", "-extfile", "ext", "-out", "leaf.pem"],
         );
     }
+}
+
+/// `id-pe-authorityInfoAccess` (RFC 5280 section 4.2.2.1).
+const AUTHORITY_INFORMATION: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 1, 1];
+
+/// An authority-information extension: where to fetch the issuer, and where to ask for revocation.
+fn authority_information(issuer: &str, responder: &str) -> CustomExtension {
+    // AccessDescription: a method below 1.3.6.1.5.5.7.48, and a URL.
+    let description = |method: u8, url: &str| {
+        let mut inner = vec![6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, method, 0x86, short(url.len())];
+        inner.extend(url.as_bytes());
+        let mut outer = vec![0x30, short(inner.len())];
+        outer.extend(inner);
+        outer
+    };
+    let both = [description(1, responder), description(2, issuer)].concat();
+    let content = [vec![0x30, 0x81, u8::try_from(both.len()).expect("short URLs")], both].concat();
+    CustomExtension::from_oid_content(AUTHORITY_INFORMATION, content)
+}
+
+/// A DER length of one byte.
+fn short(length: usize) -> u8 {
+    u8::try_from(length).ok().filter(|length| *length < 128).expect("a short value")
 }
 
 /// A server certificate for `name` issued by a CA given as PEM (UC-34: one of a tenant's own).
