@@ -149,6 +149,23 @@ async fn ct_12_ct_17_two_tickets_at_most_and_none_is_good_for_early_data() {
 }
 
 #[tokio::test]
+async fn ti_02_a_ticket_dies_with_its_leaf() {
+    let (authority, ca) = authority("tenant");
+    let client = client(&ca);
+    let now = SystemTime::now();
+    let mut kinds = Vec::new();
+    // Today's leaf has a key of its own, and with it ticket keys of its own.
+    for day in [now - DAY, now - DAY, now] {
+        let leaf = authority.leaf("a.test", day).await.unwrap();
+        let config = client_facing(&leaf, &BOTH);
+        let (stream, _serving) = connected(&config, &client).await;
+        kinds.push(stream.get_ref().1.handshake_kind());
+    }
+    use HandshakeKind::{Full, Resumed};
+    assert_eq!(kinds, [Some(Full), Some(Resumed), Some(Full)]);
+}
+
+#[tokio::test]
 async fn ct_13_a_flood_of_key_updates_ends_the_connection() {
     let (config, ca) = shown().await;
     let (mut stream, serving) = connected(&config, &client(&ca)).await;

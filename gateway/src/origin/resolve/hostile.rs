@@ -117,7 +117,9 @@ async fn sd_08_chains_of_names_are_followed_a_few_steps_only() {
     // c0 → c1 → c2 …, one step per answer, without end.
     let server = server(|query| {
         let name = question(query).name().clone();
-        let number: u32 = name.to_ascii()[1..].split('.').next().unwrap().parse().unwrap();
+        let text = name.to_ascii();
+        let (first, _) = text.split_once('.').unwrap();
+        let number: u32 = first.trim_start_matches('c').parse().unwrap();
         let next = Name::from_ascii(format!("c{}.test.", number + 1)).unwrap();
         let mut reply = reply(query);
         reply.answers.push(Record::from_rdata(name, 60, RData::CNAME(CNAME(next))));
