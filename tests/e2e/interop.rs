@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use tests::webdriver::{self, Chromium};
-use tests::{Gateway, Origin};
+use tests::{Fault, Gateway, Origin};
 
 /// Runs `program` off the runtime, with a bound.
 async fn run(program: &'static str, arguments: Vec<String>, home: PathBuf) -> (bool, String) {
@@ -185,5 +185,25 @@ async fn chromium_is_coached_gives_a_reason_and_goes_on() {
     browser.find("//h1[text()='Origin page']");
     assert_eq!(browser.url(), url);
     let event = gateway.await_event("acme", |one| one["justification"] == "quarterly report").await;
+    assert_eq!(event["user"], "alice@acme.test");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_is_warned_of_a_bad_certificate_and_goes_on() {
+    let origin = Origin::build().fault("old.test", Fault::Expired).start().await;
+    let gateway = Gateway::build(&origin).settings("decryption: { expired: warn }\n").start();
+    let browser = chromium(&gateway).await;
+    let url = origin.url("old.test", "/page");
+    browser.open(&url);
+    browser.find("//h1[text()='This site cannot be trusted']");
+    browser.find("//dt[text()='Reason']/following-sibling::dd[text()='expired']");
+    look(&browser, "fault");
+    assert!(origin.last("/page").is_none(), "a request went to a faulty origin unasked");
+    browser.click(&browser.find("//a[text()='Go on in spite of the risk']"));
+    browser.type_into(&browser.find("//textarea"), "the vendor knows");
+    browser.click(&browser.find("//button"));
+    browser.click(&browser.find("//a[text()='Go on to the page']"));
+    browser.find("//h1[text()='Origin page']");
+    let event = gateway.await_event("acme", |one| one["justification"] == "the vendor knows").await;
     assert_eq!(event["user"], "alice@acme.test");
 }
