@@ -1,12 +1,16 @@
 //! What clients get that try to weaken, flood or replay the TLS they are shown.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig};
+use rustls::{
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, HandshakeKind, RootCertStore,
+    ServerConfig,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsConnector;
@@ -185,4 +189,39 @@ async fn ct_13_a_flood_of_key_updates_ends_the_connection() {
     let error = serving.await.unwrap().unwrap_err();
     assert!(error.to_string().contains("TooManyKeyUpdateRequests"), "{error}");
     assert!(asked < 1_000, "{asked} were read");
+}
+
+#[tokio::test]
+async fn ct_14_a_flood_of_empty_records_ends_the_connection() {
+    let (config, ca) = shown().await;
+    let mut extracting = ClientConfig::clone(&client(&ca));
+    extracting.enable_secret_extraction = true;
+    let (stream, serving) = connected(&config, &Arc::new(extracting)).await;
+    // Our own library writes no empty records, so they are sealed here.
+    let (mut io, connection) = stream.into_inner();
+    let secrets = connection.dangerous_extract_secrets().unwrap();
+    let (first, ConnectionTrafficSecrets::Aes128Gcm { key, iv }) = secrets.tx else {
+        panic!("AES-128 is preferred");
+    };
+    let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, key.as_ref()).unwrap());
+    let mut sent = 0;
+    for number in first..first + 100_000 {
+        // Application data of no bytes: its type, and the tag (RFC 8446 sections 5.2 and 5.3).
+        let header = [23, 3, 3, 0, 17];
+        let mut nonce: [u8; 12] = iv.as_ref().try_into().unwrap();
+        for (to, from) in nonce.iter_mut().skip(4).zip(number.to_be_bytes()) {
+            *to ^= from;
+        }
+        let mut body = vec![23];
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        key.seal_in_place_append_tag(nonce, Aad::from(header), &mut body).unwrap();
+        if io.write_all(&[&header[..], &body].concat()).await.is_err() || serving.is_finished() {
+            break;
+        }
+        sent += 1;
+        tokio::task::yield_now().await;
+    }
+    let error = serving.await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("TooManyEmptyFragments"), "{error}");
+    assert!(sent < 1_000, "{sent} were read");
 }
