@@ -36,6 +36,7 @@ pub(super) fn run(command: &TenantCommand) -> Result<(), Failure> {
             let layout = Layout::new(&config.config);
             let gateway = gateway(&layout)?;
             no_earlier_events(&layout, &gateway, &name)?;
+            forget_earlier_copies(&layout, &name)?;
             add(&layout, &name, SystemTime::now())?;
             issue_tunnel(&layout, &gateway, SystemTime::now())?;
             say(&format!("tenant {name}: {}", layout.tenant(&name).display()))?;
@@ -111,6 +112,15 @@ fn no_earlier_events(
          another name",
         folder.display()
     )))
+}
+
+/// What last loaded of an earlier tenant must not serve where the new one's files are broken.
+fn forget_earlier_copies(layout: &Layout, name: &TenantName) -> Result<(), Failure> {
+    let copies = layout.last_good().join("tenants").join(name.as_str());
+    if layout.tenant(name).exists() || !copies.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(&copies).map_err(Failure::doing("removing an earlier tenant's copies"))
 }
 
 fn fill(folder: &Path, name: &TenantName, now: SystemTime) -> Result<(), Failure> {

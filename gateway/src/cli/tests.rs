@@ -186,6 +186,29 @@ fn a_tenant_appears_whole_and_in_the_tunnel_certificate() {
 }
 
 #[test]
+fn ti_14_a_name_used_before_begins_with_nothing() {
+    let (_dir, gateway) = made();
+    let root = Path::new(&gateway);
+    let add = || run(&["tenant", "add", "beta", "--config", &gateway]);
+    let policy = root.join("tenants/beta/policy.yaml");
+    add().unwrap();
+    fs::write(&policy, "version: 1\nrules: []\ndefault: allow\n").unwrap();
+    // A gateway ran, kept its copies and wrote events; then it stopped and the tenant went.
+    assert!(snapshot::Snapshot::load(root).unwrap().0.tenant("beta").is_some());
+    fs::create_dir_all(root.join("data/events/beta")).unwrap();
+    fs::remove_dir_all(root.join("tenants/beta")).unwrap();
+
+    let told = |it: &str| it.contains("data/events/beta");
+    assert!(matches!(add(), Err(Failure::Message(text)) if told(&text)), "handed on");
+    fs::remove_dir_all(root.join("data/events/beta")).unwrap();
+    add().unwrap();
+    fs::write(&policy, "version: 1\nrules: [nonsense\n").unwrap();
+    let (snapshot, problems) = snapshot::Snapshot::load(root).unwrap();
+    assert!(!problems.is_empty());
+    assert!(snapshot.tenant("beta").is_none(), "served by the policy of an earlier tenant");
+}
+
+#[test]
 fn revocations_add_up() {
     let (_dir, gateway) = made();
     run(&["revoke", "acme", "--serial", "4A:00:1B", "--config", &gateway]).unwrap();
