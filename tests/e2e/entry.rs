@@ -1,12 +1,15 @@
-//! TLS of the tunnel's own port under attack, and whose identity counts (CT-10 to CT-24, TA-10 to
+//! TLS of the tunnel's own port under attack, and whose identity counts (CT-10 to CT-24, TA-02 to
 //! TA-17).
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::ServerName;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::pki_types::{PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+use serde_json::{Value, json};
 use tests::client::hostile::{self, Ending, Handshake};
 use tests::client::tls;
 use tests::pki::Chain;
@@ -237,6 +240,75 @@ async fn ct_24_the_hybrid_key_exchange_is_agreed_and_recorded() {
     assert_eq!(got.status, 200);
     let event = gateway.await_transaction("acme", "/hello").await;
     assert_eq!(event["tunnel_kx"], "X25519MLKEM768", "{event}");
+}
+
+/// An identity provider with one Ed25519 key.
+struct Issuer(rcgen::KeyPair);
+
+impl Issuer {
+    fn new() -> Self {
+        Self(rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap())
+    }
+
+    fn keys(&self) -> String {
+        let x = URL_SAFE_NO_PAD.encode(self.0.public_key_raw());
+        let key = json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "k1", "x": x });
+        json!({ "keys": [key] }).to_string()
+    }
+
+    fn token(&self, expires: u64) -> String {
+        let claims = json!({
+            "iss": "https://login.acme.test/", "aud": "sluice", "exp": expires,
+            "email": "alice@acme.test", "device": "laptop-1",
+        });
+        let header = json!({ "alg": "EdDSA", "kid": "k1" });
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let signed = format!("{}.{}", part(&header), part(&claims));
+        let key = PrivatePkcs8KeyDer::from(self.0.serialize_der());
+        let key = rustls::crypto::aws_lc_rs::sign::any_eddsa_type(&key).unwrap();
+        let signer = key.choose_scheme(&[rustls::SignatureScheme::ED25519]).unwrap();
+        let signature = signer.sign(signed.as_bytes()).unwrap();
+        format!("Bearer {signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ta_02_a_tunnel_ends_with_the_token_that_opened_it() {
+    let origin = Origin::start().await;
+    let issuer = Issuer::new();
+    let gateway = Gateway::build(&origin)
+        .settings(
+            "identity: { require: token, jwks: keys.json, issuer: \"https://login.acme.test/\", \
+             audience: sluice, leeway_s: 0 }\n",
+        )
+        .configure();
+    gateway.write("tenants/acme/keys.json", &issuer.keys());
+    gateway.restart();
+    let authority = format!("site.test:{}", origin.port());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+    for leg in [Leg::Http1, Leg::Http2] {
+        let browser = gateway.browser().leg(leg).with_certificate(None);
+        let open = async |token: &str| {
+            let mut tunnel = browser.tunnel().await.unwrap();
+            let shown = [("proxy-authorization", token)];
+            tunnel.open_with(&authority, &shown).await.map(|stream| (tunnel, stream))
+        };
+        let refused = open("Bearer nonsense").await.err().and_then(|error| error.status());
+        assert_eq!(refused, Some(407));
+        let expired = open(&issuer.token(now - 1)).await.err().and_then(|error| error.status());
+        assert_eq!(expired, Some(407), "the answer does not tell why");
+        let soon = SystemTime::now() + Duration::from_secs(3);
+        let soon = soon.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let (_tunnel, stream) = open(&issuer.token(soon)).await.unwrap();
+        let mut inner = browser.inner(stream, &authority).await.unwrap();
+        assert_eq!(inner.get("/hello").await.unwrap().status, 200, "{leg:?}");
+        // An answer that never comes is cut off when the token expires.
+        let cut = tokio::time::timeout(WAIT, inner.get("/slow/60000")).await;
+        assert!(cut.expect("the stream outlived its token").is_err());
+    }
+    let event = gateway.await_transaction("acme", "/hello").await;
+    assert_eq!((&event["user"], &event["device"]), (&"alice@acme.test".into(), &"laptop-1".into()));
+    gateway.await_refusal("acme", "bad_token").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -88,6 +88,12 @@ pub(super) fn open(
     if tenant.config.limits.tunnels.is_some_and(|max| tenancy.sessions.len() >= max as usize) {
         return refuse(RefusalReason::TooManyTunnels);
     }
+    let until = match &credential {
+        Credential::Token(token) => {
+            Some(token.expires.saturating_add(tenant.config.identity.leeway_s))
+        }
+        Credential::Certificate(_) | Credential::Basic(_) => None,
+    };
     let (who, serial, binding) = who(tenant, credential);
     let client = Client {
         tunnel_tls: facts.map(|it| it.version.into()),
@@ -105,9 +111,21 @@ pub(super) fn open(
         tenancy.sessions.remove(session.id);
         return refuse(RefusalReason::Revoked);
     }
+    if let Some(until) = until {
+        worker.pop.tasks.spawn(end_at(session.ended.clone(), until));
+    }
     write(worker, &session, State::Open, None);
     worker.pop.metrics.session_opened(access);
     Some(session)
+}
+
+/// Ends a session with the token that opened it; `until` is in seconds since the Unix epoch.
+async fn end_at(ended: CancellationToken, until: u64) {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_secs(until).saturating_sub(now)) => ended.cancel(),
+        () = ended.cancelled() => {}
+    }
 }
 
 /// Whether a session's credential has been withdrawn.
