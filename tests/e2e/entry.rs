@@ -12,7 +12,7 @@ use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use serde_json::{Value, json};
 use tests::client::hostile::{self, Ending, Handshake};
 use tests::client::tls;
-use tests::pki::Chain;
+use tests::pki::{Chain, client_chain};
 use tests::{Gateway, Leg, Origin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -309,6 +309,24 @@ async fn ta_02_a_tunnel_ends_with_the_token_that_opened_it() {
     let event = gateway.await_transaction("acme", "/hello").await;
     assert_eq!((&event["user"], &event["device"]), (&"alice@acme.test".into(), &"laptop-1".into()));
     gateway.await_refusal("acme", "bad_token").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ta_02_a_tunnel_ends_with_the_certificate_that_opened_it() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let read = |end: &str| gateway.read(&format!("tenants/acme/ca/device.{end}"));
+    let (pem, key) = (read("pem"), read("key"));
+    let chain = client_chain("alice@acme.test", "laptop-1", Some((&pem, &key)), |params| {
+        params.not_after = (SystemTime::now() + Duration::from_secs(3)).into();
+    });
+    let browser = gateway.browser().with_certificate(Some(chain));
+    let mut tunnel = browser.tunnel().await.unwrap();
+    let authority = format!("site.test:{}", origin.port());
+    let stream = tunnel.open(&authority).await.unwrap();
+    let mut inner = browser.inner(stream, &authority).await.unwrap();
+    assert_eq!(inner.get("/hello").await.unwrap().status, 200);
+    tunnel.ended(WAIT).await.expect("the tunnel outlived its certificate");
 }
 
 #[tokio::test(flavor = "multi_thread")]

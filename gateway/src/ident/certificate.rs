@@ -24,6 +24,8 @@ pub struct ClientIdentity {
     pub serial: Arc<str>,
     /// The issuer's distinguished name, DER.
     pub issuer: Box<[u8]>,
+    /// Seconds since the Unix epoch; the session ends then.
+    pub expires: u64,
 }
 
 /// Why a certificate names nobody.
@@ -100,6 +102,8 @@ impl ClientIdentity {
             device,
             serial: super::hex::encode(unsigned(cert.raw_serial())).into(),
             issuer: cert.issuer().as_raw().into(),
+            // One that ended before 1970 was refused in the handshake.
+            expires: u64::try_from(cert.validity().not_after.timestamp()).unwrap_or(0),
         })
     }
 }

@@ -92,7 +92,8 @@ pub(super) fn open(
         Credential::Token(token) => {
             Some(token.expires.saturating_add(tenant.config.identity.leeway_s))
         }
-        Credential::Certificate(_) | Credential::Basic(_) => None,
+        Credential::Certificate(identity) => Some(identity.expires),
+        Credential::Basic(_) => None,
     };
     let (who, serial, binding) = who(tenant, credential);
     let client = Client {
@@ -119,7 +120,7 @@ pub(super) fn open(
     Some(session)
 }
 
-/// Ends a session with the token that opened it; `until` is in seconds since the Unix epoch.
+/// Ends a session with the credential that opened it; `until` is in seconds since the Unix epoch.
 async fn end_at(ended: CancellationToken, until: u64) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     tokio::select! {
