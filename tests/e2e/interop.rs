@@ -85,7 +85,7 @@ async fn forwarder(gateway: &Gateway) -> std::net::SocketAddr {
 }
 
 /// Alice's Chromium. It takes no credentials in --proxy-server, so a forwarder adds them.
-async fn chromium(gateway: &Gateway) -> Chromium {
+pub(crate) async fn chromium(gateway: &Gateway) -> Chromium {
     let proxy = forwarder(gateway).await.to_string();
     Chromium::start(&gateway.alice(), &proxy)
 }

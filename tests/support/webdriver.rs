@@ -63,7 +63,7 @@ impl Chromium {
         let wait = u64::try_from(WAIT.as_millis()).expect("a minute");
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
-            "timeouts": {"implicit": wait, "pageLoad": wait},
+            "timeouts": {"implicit": wait, "pageLoad": wait, "script": wait},
             "goog:chromeOptions": {"args": arguments},
         }}});
         let made = browser.call("POST", "/session", &wanted);
@@ -107,6 +107,20 @@ impl Chromium {
     #[must_use]
     pub fn run(&self, script: &str) -> Value {
         self.ask("POST", "/execute/sync", &json!({"script": script, "args": []}))
+    }
+
+    /// What a script on the page hands to `done(…)`, however late.
+    #[must_use]
+    pub fn run_until_done(&self, script: &str) -> Value {
+        let script = format!("const done = arguments[arguments.length - 1];\n{script}");
+        self.ask("POST", "/execute/async", &json!({"script": script, "args": []}))
+    }
+
+    /// Keeps what the browser downloads in `folder`.
+    pub fn download_to(&self, folder: &Path) {
+        let params = json!({"behavior": "allow", "downloadPath": folder});
+        let command = json!({"cmd": "Browser.setDownloadBehavior", "params": params});
+        self.ask("POST", "/goog/cdp/execute", &command);
     }
 
     /// What the page finds when it asks for a colour scheme: `light` or `dark`.
