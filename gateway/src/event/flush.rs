@@ -6,8 +6,8 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::disk::is_full;
 use super::log::Shared;
-use super::split;
 use super::stats::{Duty, add};
 
 /// Writes happen this many times per flush interval: an event is in the kernel after a quarter.
@@ -48,7 +48,7 @@ fn drain(shared: &Shared) -> bool {
         if let Err(error) = wal.drain(&shared.counters) {
             drained = false;
             shared.counters.refused(Duty::Write, &error);
-            if split::is_full(&error) {
+            if is_full(&error) {
                 shared.reclaim_wanted.store(true, Ordering::SeqCst);
             }
         }
@@ -84,6 +84,9 @@ pub(super) fn sync(shared: &Shared) {
         let ticket = shared.progress.served().written;
         if !shared.options.fsync || sync_all(shared) {
             shared.progress.serve(|served| served.synced = ticket);
+        } else {
+            // Whoever waits need not wait for the next event.
+            shared.sync_bell.ring();
         }
         took = began.elapsed();
         if stopped {

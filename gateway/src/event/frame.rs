@@ -71,6 +71,23 @@ pub(super) fn next(bytes: &[u8]) -> Next<'_> {
     })
 }
 
+/// Bytes of the whole frames at the beginning of `bytes`, which are nothing but frames, that fit
+/// in `limit`.
+pub(super) fn whole(bytes: &[u8], limit: usize) -> usize {
+    if limit >= bytes.len() {
+        return bytes.len();
+    }
+    let mut whole = 0;
+    while let Some((length, _)) = bytes.get(whole..).and_then(number) {
+        let end = whole + HEADER_BYTES + length as usize;
+        if end > limit {
+            break;
+        }
+        whole = end;
+    }
+    whole
+}
+
 /// Where the next whole frame begins, past a damaged one. A power cut may lose a page in the
 /// middle of what was not synced yet; what follows it is still good.
 pub(super) fn resync(bytes: &[u8]) -> Option<usize> {

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::POP_TENANT;
+use super::disk::{Disk, RealDisk};
 use super::progress::{Bell, Progress, Served};
 use super::read::Reader;
 use super::record::{Record, RecordType};
@@ -36,6 +37,10 @@ const WAL_FILE_SHARE: u64 = 64;
 const WAL_FILE_BYTES: std::ops::RangeInclusive<u64> = 256 * 1024..=64 * 1024 * 1024;
 /// Workers a log can have: what the names of its files can number.
 const WORKERS_MAX: usize = 1024;
+
+/// Of a disk smaller than what the log may use, it uses this much: the rest is for the log that
+/// is not split yet, and for blocks that are not full.
+const DISK_PERCENT_MAX: u64 = 75;
 
 /// How long the lock is waited for: half a second.
 const LOCK_ATTEMPTS: u32 = 10;
@@ -88,6 +93,7 @@ pub struct EventLog {
 /// What writers, threads and the log itself share.
 pub(super) struct Shared {
     pub(super) options: Options,
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) wal_directory: PathBuf,
     pub(super) wals: Vec<Wal>,
     pub(super) counters: Counters,
@@ -117,11 +123,27 @@ impl EventLog {
     /// # Errors
     /// Where the directory cannot be written, or another process writes there.
     pub fn open(directory: &Path, options: Options) -> io::Result<Self> {
+        Self::open_on(Arc::new(RealDisk), directory, options)
+    }
+
+    /// The same on a disk of one's own.
+    pub(super) fn open_on(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+        mut options: Options,
+    ) -> io::Result<Self> {
         let wal_directory = directory.join(WAL_DIRECTORY);
         std::fs::create_dir_all(&wal_directory)?;
         let lock = lock(&wal_directory)?;
-        let store = Store::open(directory, options.fsync)?;
-        let mut shared = Shared::new(options, wal_directory);
+        if let Ok(space) = disk.space(directory) {
+            let most = space.total / 100 * DISK_PERCENT_MAX;
+            if most < options.max_bytes {
+                tracing::info!(bytes = most, "event log: the disk holds less than configured");
+                options.max_bytes = most;
+            }
+        }
+        let store = Store::open(Arc::clone(&disk), directory, options.fsync)?;
+        let mut shared = Shared::new(options, disk, wal_directory);
         let next = wal::list(&shared.wal_directory)?.iter().map(|file| file.index + 1).max();
         let store = split::recover(&shared, store, directory)?;
         shared.create_wals(next.unwrap_or(0))?;
@@ -225,9 +247,10 @@ impl Drop for EventLog {
 }
 
 impl Shared {
-    fn new(options: Options, wal_directory: PathBuf) -> Self {
+    fn new(options: Options, disk: Arc<dyn Disk>, wal_directory: PathBuf) -> Self {
         Self {
             options,
+            disk,
             wal_directory,
             wals: Vec::new(),
             counters: Counters::default(),
@@ -247,7 +270,9 @@ impl Shared {
             .clamp(*WAL_FILE_BYTES.start(), *WAL_FILE_BYTES.end());
         for worker in (0..).take(self.options.workers.clamp(1, WORKERS_MAX)) {
             let file = FileId { worker, index };
-            self.wals.push(Wal::create(&self.wal_directory, file, bytes_max, self.options.fsync)?);
+            let disk = Arc::clone(&self.disk);
+            let (directory, fsync) = (&self.wal_directory, self.options.fsync);
+            self.wals.push(Wal::create(disk, directory, file, bytes_max, fsync)?);
         }
         Ok(())
     }

@@ -25,6 +25,8 @@ mod frame;
 
 mod progress;
 
+mod disk;
+
 mod stats;
 
 mod wal;

@@ -6,12 +6,14 @@
 
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::hash::{Hash as _, Hasher as _};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use super::disk::{self, Disk};
 use super::scan::{self, Chunk, Scanned};
 use super::segments;
 use super::store::Batch;
@@ -39,16 +41,19 @@ impl Checkpoint {
     }
 
     /// Replaces the file whole.
-    pub(super) fn store(&self, directory: &Path, fsync: bool) -> io::Result<()> {
+    pub(super) fn store(&self, disk: &dyn Disk, directory: &Path, fsync: bool) -> io::Result<()> {
         let scratch = directory.join("checkpoint.new");
-        let mut file = File::create(&scratch)?;
+        let file = disk.create(&scratch)?;
+        let mut text = String::new();
         for (id, bytes) in &self.0 {
-            writeln!(file, "{} {bytes}", id.name())?;
+            // Writing to a string cannot fail.
+            writeln!(text, "{} {bytes}", id.name()).unwrap_or_default();
         }
+        disk::write_at(disk, &file, text.as_bytes(), 0).1?;
         if fsync {
-            file.sync_data()?;
+            disk.sync(&file)?;
         }
-        std::fs::rename(scratch, directory.join(CHECKPOINT))
+        disk.rename(&scratch, &directory.join(CHECKPOINT))
     }
 
     fn split(&self, file: FileId) -> u64 {

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::disk::is_full;
 use super::log::Shared;
 use super::recover::{Checkpoint, Replay};
 use super::scan::{self, Chunk};
-use super::stats::{Duty, add};
+use super::stats::{Duty, add, take};
 use super::store::{Batch, Evicted, Store};
 use super::wal::{FileId, Written};
 
@@ -18,6 +19,9 @@ use super::wal::{FileId, Written};
 const ROUND: Duration = Duration::from_millis(100);
 /// Between two checkpoints while events come; bounds what a restart reads again.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+/// On a full disk, a round that gave back less than this takes a segment: what the log itself
+/// frees may be next to nothing.
+const FREED_BYTES_ENOUGH: u64 = 64 * 1024;
 
 /// The state of the splitting thread.
 pub(super) struct Splitter {
@@ -52,7 +56,7 @@ impl Splitter {
             let stopped = shared.split_bell.is_stopped();
             let full = shared.reclaim_wanted.swap(false, Ordering::SeqCst);
             if full {
-                self.make_room(shared);
+                self.rotate(shared);
             }
             let ticket = shared.progress.served().written;
             match self.round(shared) {
@@ -66,7 +70,10 @@ impl Splitter {
                 }
             }
             if self.moved && (stopped || full || self.checkpointed.elapsed() >= CHECKPOINT_EVERY) {
-                self.checkpoint(shared);
+                let freed = self.checkpoint(shared);
+                if full && freed < FREED_BYTES_ENOUGH {
+                    self.make_room(shared);
+                }
             }
             if stopped {
                 return;
@@ -97,6 +104,7 @@ impl Splitter {
                 if let Some(split) = self.split.get_mut(worker) {
                     split.bytes += scanned.bytes as u64;
                 }
+                take(&shared.counters.unsplit_bytes, scanned.bytes as u64);
                 self.moved = true;
                 self.settle(shared)?;
             }
@@ -168,45 +176,59 @@ impl Splitter {
 
     /// Removes one segment for want of disk space. `false` where there is none.
     fn reclaim(&mut self, shared: &Shared) -> io::Result<bool> {
-        let Some(Evicted { events, bytes }) = self.store.reclaim()? else { return Ok(false) };
+        let Some(Evicted { tenant, events, bytes }) = self.store.reclaim()? else {
+            return Ok(false);
+        };
         add(&shared.counters.reclaimed_segments, 1);
         add(&shared.counters.evicted, events);
         add(&shared.counters.evicted_bytes, bytes);
+        shared.report_loss(&tenant, "events_evicted", events);
         Ok(true)
     }
 
-    /// The log itself found the disk full: a segment goes, and at the next checkpoint the log's
-    /// files up to here.
-    fn make_room(&mut self, shared: &Shared) {
-        let reclaimed = self.reclaim(shared).map(|_| ());
-        let rotated = shared.wals.iter().try_for_each(super::wal::Wal::rotate);
-        if let Err(error) = reclaimed.and(rotated) {
+    /// The log itself found the disk full: what it holds by now becomes a file that can go once it
+    /// is split.
+    fn rotate(&mut self, shared: &Shared) {
+        if let Err(error) = shared.wals.iter().try_for_each(super::wal::Wal::rotate) {
             shared.counters.refused(Duty::Split, &error);
         }
         self.moved = true;
     }
 
-    /// Makes durable what is split, then forgets the log files it came from.
-    fn checkpoint(&mut self, shared: &Shared) {
-        self.checkpointed = Instant::now();
-        if !self.parked.is_empty() {
-            return;
-        }
-        match self.store.sync().and_then(|()| self.forget(shared)) {
-            Ok(()) => self.moved = false,
-            Err(error) => shared.counters.refused(Duty::Split, &error),
+    /// The oldest events go, so that new ones can be kept.
+    fn make_room(&mut self, shared: &Shared) {
+        if let Err(error) = self.reclaim(shared) {
+            shared.counters.refused(Duty::Split, &error);
         }
     }
 
-    fn forget(&self, shared: &Shared) -> io::Result<()> {
+    /// Makes durable what is split, then forgets the log files it came from. Says how many bytes
+    /// of them.
+    fn checkpoint(&mut self, shared: &Shared) -> u64 {
+        self.checkpointed = Instant::now();
+        if !self.parked.is_empty() {
+            return 0;
+        }
+        let mut freed = 0;
+        match self.store.sync().and_then(|()| self.forget(shared, &mut freed)) {
+            Ok(()) => self.moved = false,
+            Err(error) => shared.counters.refused(Duty::Split, &error),
+        }
+        freed
+    }
+
+    fn forget(&self, shared: &Shared, freed: &mut u64) -> io::Result<()> {
         for file in super::wal::list(&shared.wal_directory)? {
             let split = self.split.iter().find(|split| split.file.worker == file.worker);
             if split.is_some_and(|split| file.index < split.file.index) {
-                std::fs::remove_file(file.path(&shared.wal_directory))?;
+                let path = file.path(&shared.wal_directory);
+                let bytes = std::fs::metadata(&path).map_or(0, |found| found.len());
+                shared.disk.remove(&path)?;
+                *freed += bytes;
             }
         }
         let split = self.split.iter().map(|split| (split.file, split.bytes)).collect();
-        Checkpoint(split).store(&shared.wal_directory, shared.options.fsync)
+        Checkpoint(split).store(&*shared.disk, &shared.wal_directory, shared.options.fsync)
     }
 }
 
@@ -227,7 +249,7 @@ pub(super) fn recover(shared: &Shared, store: Store, root: &Path) -> io::Result<
     add(&shared.counters.already_split, replay.already_split);
     splitter.store.sync()?;
     for file in replay.files() {
-        std::fs::remove_file(file.path(&shared.wal_directory))?;
+        shared.disk.remove(&file.path(&shared.wal_directory))?;
     }
     Ok(splitter.store)
 }
@@ -237,11 +259,4 @@ fn push(batches: &mut HashMap<Box<str>, Batch>, tenant: &str, line: &[u8]) {
         Some(batch) => batch.push(line),
         None => batches.entry(tenant.into()).or_default().push(line),
     }
-}
-
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
 }

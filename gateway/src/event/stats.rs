@@ -16,6 +16,8 @@ macro_rules! counters {
         #[derive(Default)]
         pub(super) struct Counters {
             $(pub(super) $name: AtomicU64,)*
+            /// Bytes written to the log and not split yet.
+            pub(super) unsplit_bytes: AtomicU64,
             /// One bit for each [`Duty`] that the disk refuses.
             refused: AtomicU8,
         }
@@ -63,6 +65,11 @@ counters! {
 /// Adds to a counter.
 pub(super) fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+/// Takes from a counter that goes down too.
+pub(super) fn take(counter: &AtomicU64, amount: u64) {
+    counter.fetch_sub(amount, Ordering::Relaxed);
 }
 
 /// What the log asks of the disk.

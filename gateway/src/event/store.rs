@@ -3,9 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use super::disk::{self, Disk, is_full};
 use super::segments::{self, Segment};
 
 /// Descriptors kept open, however many tenants there are.
@@ -42,14 +43,16 @@ impl Batch {
 }
 
 /// What an eviction took.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Evicted {
+    pub(super) tenant: Box<str>,
     pub(super) events: u64,
     pub(super) bytes: u64,
 }
 
 /// All tenants' segments.
 pub(super) struct Store {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     fsync: bool,
     tenants: HashMap<Box<str>, Tenant>,
@@ -71,13 +74,13 @@ struct OpenFile {
 
 impl Store {
     /// Lists what is there.
-    pub(super) fn open(root: &Path, fsync: bool) -> io::Result<Self> {
+    pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, fsync: bool) -> io::Result<Self> {
         let mut tenants = HashMap::new();
         for name in segments::tenants(root)? {
             let segments = segments::list(&root.join(&name))?.into();
             tenants.insert(name.into_boxed_str(), Tenant { segments, next: None });
         }
-        Ok(Self { root: root.to_owned(), fsync, tenants, open: HashMap::new(), uses: 0 })
+        Ok(Self { disk, root: root.to_owned(), fsync, tenants, open: HashMap::new(), uses: 0 })
     }
 
     /// Forgets what is known of a tenant's files, and finds what is there.
@@ -111,8 +114,9 @@ impl Store {
                 continue;
             }
             let take = if take > 0 { take } else { first_line(batch.rest()) };
-            self.write(name, batch.rest().get(..take).unwrap_or_default())?;
-            batch.done += take;
+            let (done, result) = self.write(name, batch.rest().get(..take).unwrap_or_default());
+            batch.done += done;
+            result?;
         }
         Ok(())
     }
@@ -141,15 +145,37 @@ impl Store {
         let Some((name, segments)) = largest else { return Ok(None) };
         if segments < 2 {
             self.prepare(&name)?;
-            self.roll(&name)?;
+            match self.roll(&name) {
+                // Not even the name of another file fits.
+                Err(error) if is_full(&error) => return self.empty(&name),
+                rolled => rolled?,
+            }
         }
         self.evict_oldest(&name)
+    }
+
+    /// Turns the tenant's only segment into the empty one that follows it. Emptied before it gets
+    /// its new name: a crash in between repeats numbers, which cursors notice, and not events.
+    fn empty(&mut self, name: &str) -> io::Result<Option<Evicted>> {
+        let directory = self.root.join(name);
+        let Some(tenant) = self.tenants.get_mut(name) else { return Ok(None) };
+        let (Some(next), Some(only)) = (tenant.next, tenant.segments.back_mut()) else {
+            return Ok(None);
+        };
+        let evicted = Evicted { tenant: name.into(), events: next - only.first, bytes: only.bytes };
+        let path = segments::path(&directory, only.first);
+        let file = File::options().write(true).open(&path)?;
+        self.disk.set_len(&file, 0)?;
+        self.disk.rename(&path, &segments::path(&directory, next))?;
+        *only = Segment { first: next, bytes: 0 };
+        self.open.remove(name);
+        Ok(Some(evicted))
     }
 
     /// Makes everything written so far durable, in one call for all tenants.
     pub(super) fn sync(&self) -> io::Result<()> {
         if self.fsync {
-            rustix::fs::syncfs(File::open(&self.root)?)?;
+            self.disk.sync_all(&self.root)?;
         }
         Ok(())
     }
@@ -161,7 +187,8 @@ impl Store {
     /// Makes the tenant ready for writing: a directory, a segment, and a known next number.
     fn prepare(&mut self, name: &str) -> io::Result<()> {
         if self.tenants.get(name).is_some_and(|tenant| tenant.next.is_some()) {
-            return Ok(());
+            // Where the disk refused the first segment, it is asked again.
+            return if self.active(name).is_none() { self.roll(name) } else { Ok(()) };
         }
         let directory = self.root.join(name);
         std::fs::create_dir_all(&directory)?;
@@ -175,7 +202,7 @@ impl Store {
             None => 0,
         };
         self.tenants.insert(name.into(), Tenant { segments, next: Some(next) });
-        if next == 0 && self.active(name).is_none() { self.roll(name) } else { Ok(()) }
+        if self.active(name).is_none() { self.roll(name) } else { Ok(()) }
     }
 
     /// Begins a new segment. The old one is synced, so that a power cut can only touch the last
@@ -185,29 +212,42 @@ impl Store {
         if let Some(last) = self.active(name)
             && self.fsync
         {
-            File::open(segments::path(&directory, last.first))?.sync_data()?;
+            self.disk.sync(&File::open(segments::path(&directory, last.first))?)?;
         }
         self.open.remove(name);
         let Some(tenant) = self.tenants.get_mut(name) else { return Ok(()) };
         let first = tenant.next.unwrap_or(0);
         let path = segments::path(&directory, first);
-        File::options().write(true).create(true).truncate(true).open(path)?;
+        self.disk.create(&path)?;
         tenant.segments.push_back(Segment { first, bytes: 0 });
         Ok(())
     }
 
-    fn write(&mut self, name: &str, lines: &[u8]) -> io::Result<()> {
-        let Some(active) = self.active(name) else { return Err(io::ErrorKind::NotFound.into()) };
-        // At a known place, so that a part written before an error is written over.
-        self.file(name, active.first)?.write_all_at(lines, active.bytes)?;
+    /// Appends what the disk takes of `lines`, cut after the last whole one. Says how much.
+    fn write(&mut self, name: &str, lines: &[u8]) -> (usize, io::Result<()>) {
+        let Some(active) = self.active(name) else {
+            return (0, Err(io::ErrorKind::NotFound.into()));
+        };
+        let disk = Arc::clone(&self.disk);
+        let file = match self.file(name, active.first) {
+            Ok(file) => file,
+            Err(error) => return (0, Err(error)),
+        };
+        let (count, result) = disk::write_at(&*disk, file, lines, active.bytes);
+        let whole = if result.is_ok() { count } else { whole_lines(lines, count) };
+        if result.is_err() {
+            // Where this fails too, the next write begins at the same place all the same.
+            disk.set_len(file, active.bytes + whole as u64).unwrap_or_default();
+        }
         if let Some(tenant) = self.tenants.get_mut(name)
             && let Some(active) = tenant.segments.back_mut()
         {
-            active.bytes += lines.len() as u64;
-            let count = memchr::memchr_iter(b'\n', lines).count() as u64;
+            active.bytes += whole as u64;
+            let done = lines.get(..whole).unwrap_or_default();
+            let count = memchr::memchr_iter(b'\n', done).count() as u64;
             tenant.next = tenant.next.map(|next| next + count);
         }
-        Ok(())
+        (whole, result)
     }
 
     /// The tenant's active segment, open; the least recently used one makes room.
@@ -239,8 +279,9 @@ impl Store {
         let (Some(oldest), Some(second)) = (tenant.segments.front(), tenant.segments.get(1)) else {
             return Ok(None);
         };
-        let evicted = Evicted { events: second.first - oldest.first, bytes: oldest.bytes };
-        match std::fs::remove_file(segments::path(&self.root.join(name), oldest.first)) {
+        let events = second.first - oldest.first;
+        let evicted = Evicted { tenant: name.into(), events, bytes: oldest.bytes };
+        match self.disk.remove(&segments::path(&self.root.join(name), oldest.first)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             // Removed by somebody else is removed.
             Ok(()) | Err(_) => tenant.segments.pop_front(),

@@ -1,9 +1,13 @@
 //! What the log promises.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+mod broken_disk;
+
 mod docs;
 
 mod durable;
+
+mod full_disk;
 
 mod injection;
 

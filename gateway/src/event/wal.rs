@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
+use super::disk::{self, Disk};
 use super::frame;
 use super::stats::{Counters, add};
 
@@ -16,6 +17,9 @@ use super::stats::{Counters, add};
 const BUFFER_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Capacity an idle worker keeps.
 const BUFFER_BYTES_IDLE: usize = 256 * 1024;
+/// Left to the splitter on a disk that fills up, beside what it has still to split: a block for
+/// the checkpoint and for the segments of some tenants.
+const RESERVE_BYTES: u64 = 64 * 1024;
 /// Ends the names of the log's files.
 const SUFFIX: &str = ".wal";
 
@@ -60,6 +64,7 @@ pub(super) struct Written {
 
 /// One worker's log.
 pub(super) struct Wal {
+    disk: Arc<dyn Disk>,
     directory: PathBuf,
     /// What appenders have left. Held only to append or to swap.
     buffer: Mutex<Buffer>,
@@ -78,8 +83,10 @@ struct Buffer {
 
 struct Output {
     file: Arc<File>,
-    /// Taken from the buffer and not yet written: a write that fails is tried again.
+    /// Whole frames taken from the buffer: a write that fails is tried again.
     pending: Vec<u8>,
+    /// Bytes of them that are written.
+    done: usize,
     /// Written to and not synced since.
     unsynced: Vec<Arc<File>>,
 }
@@ -87,14 +94,16 @@ struct Output {
 impl Wal {
     /// A log that begins with a fresh file.
     pub(super) fn create(
+        disk: Arc<dyn Disk>,
         directory: &Path,
         file: FileId,
         file_bytes_max: u64,
         fsync: bool,
     ) -> io::Result<Self> {
-        let output =
-            Output { file: new_file(directory, file)?, pending: Vec::new(), unsynced: Vec::new() };
+        let first = new_file(&*disk, directory, file)?;
+        let output = Output { file: first, pending: Vec::new(), done: 0, unsynced: Vec::new() };
         Ok(Self {
+            disk,
             directory: directory.to_owned(),
             buffer: Mutex::default(),
             output: Mutex::new(output),
@@ -122,7 +131,7 @@ impl Wal {
     /// Brings what is in memory to the kernel.
     ///
     /// # Errors
-    /// Where the disk refuses; nothing is lost, the next call tries again.
+    /// Where the disk refuses; nothing is lost, the next call goes on after the last whole frame.
     pub(super) fn drain(&self, counters: &Counters) -> io::Result<()> {
         let mut output = self.output.lock();
         // What a failed attempt left, then what came since.
@@ -135,26 +144,51 @@ impl Wal {
         Ok(())
     }
 
+    /// Writes what it can. A frame that did not fit is cut off again: half of one would hold
+    /// blocks that nobody can reclaim.
     fn write_pending(&self, output: &mut Output, counters: &Counters) -> io::Result<()> {
-        let Output { file, pending, unsynced } = output;
-        if pending.is_empty() {
+        let Output { file, pending, done, unsynced } = output;
+        let Some(rest) = pending.get(*done..).filter(|rest| !rest.is_empty()) else {
             return Ok(());
-        }
+        };
         let written = self.written();
-        // At a known place, so that a part written before an error is written over.
-        file.write_all_at(pending, written.bytes)?;
-        add(&counters.written_bytes, pending.len() as u64);
-        let bytes = written.bytes + pending.len() as u64;
+        let fitting = rest.get(..frame::whole(rest, self.room(counters))).unwrap_or_default();
+        let (count, result) = disk::write_at(&*self.disk, file, fitting, written.bytes);
+        let whole = frame::whole(fitting, count);
+        let bytes = written.bytes + whole as u64;
+        if result.is_err() {
+            // Where this fails too, the next write begins at the same place all the same.
+            self.disk.set_len(file, bytes).unwrap_or_default();
+        }
+        if whole > 0 {
+            *done += whole;
+            add(&counters.written_bytes, whole as u64);
+            add(&counters.unsplit_bytes, whole as u64);
+            // Where nobody syncs, nobody would close it either, and a removed file would keep its
+            // blocks.
+            if self.fsync && !unsynced.iter().any(|known| Arc::ptr_eq(known, file)) {
+                unsynced.push(Arc::clone(file));
+            }
+            *self.written.lock() = Written { bytes, ..written };
+        }
+        result?;
+        if *done < pending.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if pending.len() < pending.capacity() / 16 {
             pending.shrink_to(BUFFER_BYTES_IDLE);
         }
         pending.clear();
-        // Where nobody syncs, nobody would close it either, and a removed file would keep its blocks.
-        if self.fsync && !unsynced.iter().any(|known| Arc::ptr_eq(known, file)) {
-            unsynced.push(Arc::clone(file));
-        }
-        *self.written.lock() = Written { bytes, ..written };
+        *done = 0;
         Ok(())
+    }
+
+    /// Bytes that may be written now. Each byte takes another one when it is split, and only what
+    /// is split can be removed: a log that filled the disk could never leave it.
+    fn room(&self, counters: &Counters) -> usize {
+        let Ok(space) = self.disk.space(&self.directory) else { return usize::MAX };
+        let owed = counters.unsplit_bytes.load(Ordering::Relaxed).saturating_add(RESERVE_BYTES);
+        usize::try_from(space.free.saturating_sub(owed) / 2).unwrap_or(usize::MAX)
     }
 
     /// Takes nothing more from appenders.
@@ -173,9 +207,9 @@ impl Wal {
         if written.bytes == 0 {
             return Ok(());
         }
-        output.file.set_len(written.bytes)?;
+        self.disk.set_len(&output.file, written.bytes)?;
         let file = FileId { index: written.file.index + 1, ..written.file };
-        output.file = new_file(&self.directory, file)?;
+        output.file = new_file(&*self.disk, &self.directory, file)?;
         *self.written.lock() = Written { file, bytes: 0 };
         Ok(())
     }
@@ -184,12 +218,18 @@ impl Wal {
     ///
     /// # Errors
     /// Where the disk refuses. The kernel may have forgotten what it could not write, so the log
-    /// goes on in a new file rather than trust this one.
+    /// goes on in a new file rather than trust this one. What is not synced is tried again.
     pub(super) fn sync(&self) -> io::Result<u64> {
         let files = std::mem::take(&mut self.output.lock().unsynced);
-        for file in &files {
-            if let Err(error) = file.sync_data() {
-                self.rotate()?;
+        for (done, file) in files.iter().enumerate() {
+            if let Err(error) = self.disk.sync(file) {
+                let mut output = self.output.lock();
+                for left in files.iter().skip(done) {
+                    if !output.unsynced.iter().any(|known| Arc::ptr_eq(known, left)) {
+                        output.unsynced.push(Arc::clone(left));
+                    }
+                }
+                self.rotate_locked(&mut output)?;
                 return Err(error);
             }
         }
@@ -201,11 +241,10 @@ impl Wal {
     }
 }
 
-/// Creates the file, and its name durably: a synced file without a name is lost.
-fn new_file(directory: &Path, file: FileId) -> io::Result<Arc<File>> {
-    let created =
-        File::options().write(true).create(true).truncate(true).open(file.path(directory))?;
-    File::open(directory)?.sync_all()?;
+/// Creates the file, and its name durably.
+fn new_file(disk: &dyn Disk, directory: &Path, file: FileId) -> io::Result<Arc<File>> {
+    let created = disk.create(&file.path(directory))?;
+    disk.sync_directory(directory)?;
     Ok(Arc::new(created))
 }
 
@@ -213,14 +252,17 @@ fn new_file(directory: &Path, file: FileId) -> io::Result<Arc<File>> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use std::sync::Arc;
+
     use super::{BUFFER_BYTES_MAX, FileId, Wal};
+    use crate::event::disk::RealDisk;
     use crate::event::stats::Counters;
 
     #[test]
     fn a_disk_that_does_not_keep_up_costs_counted_events_and_bounded_memory() {
         let directory = tempfile::tempdir().unwrap();
         let file = FileId { worker: 0, index: 0 };
-        let wal = Wal::create(directory.path(), file, 1 << 20, true).unwrap();
+        let wal = Wal::create(Arc::new(RealDisk), directory.path(), file, 1 << 20, true).unwrap();
         let counters = Counters::default();
         let megabyte = |out: &mut Vec<u8>| out.resize(out.len() + (1 << 20), b'x');
         for _ in 0..40 {

@@ -174,7 +174,13 @@ and told by an `alert` of `_pop` with `error` `events_dropped`.
 Each tenant has a quota: its own, or an equal share of `events.max_bytes`. Above it the tenant's
 oldest whole segments go, counted, and told by an `alert` of the tenant with `error`
 `events_evicted`; one tenant's events never push out another's. In both alerts `object` is how many
-events went. A full disk takes oldest segments too, of the tenant that uses most.
+events went.
+
+A full disk takes oldest segments too, of the tenant that uses most, told in the same way. Where there
+is none left to take, events wait in memory and are dropped as above; when space returns the log goes on
+by itself. What was written before stays: a write that the disk cuts short is cut back to the last whole
+event. The log stops short of the last free byte, because splitting an event takes as much room as
+writing it. On a disk smaller than `events.max_bytes`, three quarters of the disk take its place.
 
 Delivery is at least once: a cursor stays good over restarts, and where a power cut took events
 that were read already, some may come twice. Deduplicate by `id` and `state`.
