@@ -202,3 +202,71 @@ async fn sd_22_no_url_of_a_certificate_is_fetched() {
     assert!(tempting.connections().is_empty(), "{:?}", tempting.connections());
     assert!(origin.last("/secret").is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uc_39_a_revoked_leaf_and_a_revoked_intermediate_are_refused() {
+    let names = [("leaf.test", Fault::Revoked), ("middle.test", Fault::RevokedIntermediate)];
+    let mut build = Origin::build();
+    for (name, fault) in names {
+        build = build.fault(name, fault);
+    }
+    let origin = build.start().await;
+    let gateway = Gateway::build(&origin)
+        .lists(origin.pki().lists_pem())
+        .tenant("globex")
+        .tenant("initech")
+        .settings_of("globex", "decryption: { revoked: allow }\n")
+        .settings_of("initech", "decryption: { revoked: warn }\n")
+        .start();
+    assert_eq!(
+        gateway.browser().get(&origin.url("good.test", "/hello")).await.unwrap().status,
+        200
+    );
+    let bob = gateway.enroll("globex", "bob@globex.test", "laptop-9");
+    let carol = gateway.enroll("initech", "carol@initech.test", "laptop-3");
+    for (name, _) in names {
+        let url = origin.url(name, "/secret");
+        let page = || Request::get("/").navigation();
+        let blocked = denial(gateway.browser().send(&url, page()).await);
+        assert!(!blocked.text.contains("proceed"), "{}", blocked.text);
+        await_denial(&gateway, name, "revoked").await;
+        let warned = denial(gateway.browser_of(&carol).send(&url, page()).await);
+        assert!(warned.text.contains("notice.sluice.test"), "a way to proceed: {}", warned.text);
+        assert!(origin.last("/secret").is_none(), "a request went to {name}");
+        let allowed = gateway.browser_of(&bob).get(&origin.url(name, "/hello")).await;
+        assert_eq!(allowed.unwrap().status, 200);
+        let event = gateway.await_transaction("globex", name).await;
+        assert_eq!(event["origin_cert_fault"], "revoked", "{event}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uc_41_an_old_list_counts_and_a_new_one_is_in_force_without_a_restart() {
+    let origin = Origin::build().fault("site.test", Fault::Revoked).start().await;
+    let lists = origin.pki().old_empty_lists_pem();
+    let gateway = Gateway::build(&origin).lists(lists).start();
+    let url = origin.url("site.test", "/hello");
+    let browser = gateway.browser();
+    assert_eq!(browser.get(&url).await.unwrap().status, 200, "lists that are past their time");
+    let count = async |name: &str| gateway.metric(name, &[]).await;
+    assert_eq!(count("sluice_revocation_lists").await, Some(2.0));
+    assert_eq!(count("sluice_revocation_lists_expired").await, Some(2.0));
+
+    let file = gateway.folder().parent().unwrap().join("origin-crls.pem");
+    std::fs::write(&file, origin.pki().lists_pem()).unwrap();
+    gateway.hang_up();
+    let since = std::time::Instant::now();
+    while count("sluice_revocation_lists_expired").await != Some(0.0) {
+        assert!(since.elapsed().as_secs() < 60, "the new lists are not in force");
+    }
+    denial(browser.get(&url).await);
+    await_denial(&gateway, "site.test", "revoked").await;
+
+    std::fs::write(&file, "no list").unwrap();
+    let check = gateway.command(&["check"]);
+    let said = String::from_utf8_lossy(&check.stdout).into_owned();
+    let said = said + &String::from_utf8_lossy(&check.stderr);
+    assert!(said.contains("gateway.yaml:") && said.contains("revocation list"), "{said}");
+    gateway.hang_up();
+    denial(gateway.browser().get(&url).await);
+}

@@ -6,9 +6,9 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, CustomExtension, DnType,
-    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyPair, KeyUsagePurpose, NameConstraints,
-    SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    CustomExtension, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod, KeyPair,
+    KeyUsagePurpose, NameConstraints, RevokedCertParams, SanType, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -74,6 +74,10 @@ pub enum Fault {
     WeakSha1,
     /// UC-36: the intermediate is not sent.
     IncompleteChain,
+    /// UC-39: named by [`Pki::lists_pem`].
+    Revoked,
+    /// UC-39: its intermediate is named by [`Pki::lists_pem`].
+    RevokedIntermediate,
 }
 
 /// A CA with its key, for chains built by hand.
@@ -153,6 +157,12 @@ impl Pki {
                 chain.certificates.truncate(1);
                 chain
             }
+            Fault::Revoked => self.good(name, |p| p.serial_number = Some(LEAF_REVOKED.into())),
+            Fault::RevokedIntermediate => self.under(
+                name,
+                |p| p.serial_number = Some(INTERMEDIATE_REVOKED.into()),
+                &self.root,
+            ),
             Fault::None => self.good(name, |_| {}),
         }
     }
@@ -165,6 +175,20 @@ impl Pki {
         let mut chain = self.good(name, |params| params.custom_extensions.push(urls));
         chain.certificates.truncate(1);
         chain
+    }
+
+    /// Revocation lists of the intermediate and of the root, as PEM. They name what
+    /// [`Fault::Revoked`] and [`Fault::RevokedIntermediate`] serve.
+    #[must_use]
+    pub fn lists_pem(&self) -> String {
+        list(&self.intermediate, Some(LEAF_REVOKED), 1)
+            + &list(&self.root, Some(INTERMEDIATE_REVOKED), 1)
+    }
+
+    /// Lists that name nothing, and promised a successor two days ago.
+    #[must_use]
+    pub fn old_empty_lists_pem(&self) -> String {
+        list(&self.intermediate, None, -2) + &list(&self.root, None, -2)
     }
 
     fn good(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Chain {
@@ -240,6 +264,31 @@ fn authority_information(issuer: &str, responder: &str) -> CustomExtension {
 /// A DER length of one byte.
 fn short(length: usize) -> u8 {
     u8::try_from(length).ok().filter(|length| *length < 128).expect("a short value")
+}
+
+/// Serial numbers that the lists name.
+const LEAF_REVOKED: u64 = 0x3939;
+const INTERMEDIATE_REVOKED: u64 = 0x3940;
+
+/// A revocation list, to be followed by another in `days`.
+fn list(issuer: &Issuer, revoked: Option<u64>, days: i64) -> String {
+    let mut times = CertificateParams::default();
+    dates(&mut times, -10, days);
+    let revoked = revoked.map(|serial| RevokedCertParams {
+        serial_number: serial.into(),
+        revocation_time: times.not_before,
+        reason_code: None,
+        invalidity_date: None,
+    });
+    let list = CertificateRevocationListParams {
+        this_update: times.not_before,
+        next_update: times.not_after,
+        crl_number: SerialNumber::from(1),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.into_iter().collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(issuer).and_then(|list| list.pem()).expect("a revocation list")
 }
 
 /// A server certificate for `name` issued by a CA given as PEM (UC-34: one of a tenant's own).

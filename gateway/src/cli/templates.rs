@@ -41,6 +41,7 @@ admin:
 origin:
   roots: system                     # system | webpki | none
   # extra_roots: []                 # PEM files trusted in addition
+  # crls: []                        # PEM or DER revocation lists of origins' authorities
   # resolver: system                # system | [addresses]
   # hosts: {}                       # name or *.suffix -> address, before the resolver
   # allow_private: []               # networks that may be dialled although not public

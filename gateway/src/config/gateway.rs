@@ -107,6 +107,8 @@ pub struct Origin {
     pub roots: Roots,
     /// PEM files with authorities trusted in addition.
     pub extra_roots: Vec<PathBuf>,
+    /// PEM or DER files with revocation lists of origins' authorities.
+    pub crls: Vec<PathBuf>,
     /// Who answers name queries: `system`, or a list of name servers.
     pub resolver: Resolver,
     /// Name or `*.suffix` to address, looked at before the resolver.
@@ -284,6 +286,7 @@ impl GatewayConfig {
         let mut anchor = |path: &mut PathBuf| *path = dir.join(&*path);
         anchor(&mut self.events.dir);
         self.origin.extra_roots.iter_mut().for_each(&mut anchor);
+        self.origin.crls.iter_mut().for_each(&mut anchor);
         self.admin.token_file.iter_mut().for_each(&mut anchor);
         if let Some(tls) = &mut self.admin.tls {
             anchor(&mut tls.cert);

@@ -45,6 +45,10 @@ pub(super) trait Disk: Send + Sync {
 
     fn space(&self, directory: &Path) -> io::Result<Space> {
         let found = rustix::fs::statvfs(directory)?;
+        if found.f_blocks == 0 {
+            // Some network and user-space file systems do not tell.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
         Ok(Space { total: bytes(found.f_blocks), free: bytes(found.f_bavail) })
     }

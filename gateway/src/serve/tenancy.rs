@@ -126,7 +126,7 @@ impl Tenancy {
         let tls = Arc::new(OriginTls::new(OriginTlsSettings {
             roots,
             own: Arc::clone(&pop.own),
-            revoked: Arc::from([]),
+            revoked: Arc::clone(&pop.snapshot.gateway().crls.lists),
         })?);
         self.origin_tls.store(Some(Arc::new(OriginTlsOf {
             generation: tenant.origin_generation,

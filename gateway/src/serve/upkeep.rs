@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::pop::Pop;
 use super::session::is_revoked;
@@ -33,12 +33,18 @@ pub(super) fn start(pop: &Arc<Pop>, events: &Arc<EventLog>) {
 async fn changes(pop: Arc<Pop>, events: Arc<EventLog>) {
     let mut changed = pop.snapshot.changes();
     let mut generation = pop.snapshot.gateway().generation;
+    let mut origin_generation = pop.snapshot.gateway().origin_generation;
     while changed.changed().await.is_ok() {
         follow(&pop, &events);
         let gateway = pop.snapshot.gateway();
         if gateway.generation != generation {
             generation = gateway.generation;
             swap_gateway(&pop);
+        }
+        if gateway.origin_generation != origin_generation {
+            origin_generation = gateway.origin_generation;
+            // What was opened under the old settings is not used again.
+            pop.tenancies().iter().for_each(|tenancy| tenancy.pool.clear());
         }
     }
 }
@@ -86,7 +92,7 @@ fn swap_gateway(pop: &Pop) {
         Err(error) => tracing::error!("{error}"),
     }
     let source = root_source(gateway.config.origin.roots);
-    let (roots, warnings) = Roots::load(source, &gateway.extra_roots, std::time::SystemTime::now());
+    let (roots, warnings) = Roots::load(source, &gateway.extra_roots, SystemTime::now());
     say_roots(&warnings);
     pop.roots.store(Arc::new(roots));
 }
@@ -106,8 +112,17 @@ pub(super) fn say_roots(warnings: &[RootWarning]) {
 
 async fn sweep(pop: Arc<Pop>, events: Arc<EventLog>) {
     let mut tick = tokio::time::interval(SWEEP_EVERY);
+    let mut told = 0;
     loop {
         tick.tick().await;
+        let expired = pop.snapshot.gateway().crls.expired(SystemTime::now());
+        if expired > told {
+            tracing::warn!(
+                expired,
+                "revocation lists are past their time; they count all the same"
+            );
+        }
+        told = expired;
         for tenancy in pop.tenancies() {
             if let Some(tenant) = pop.snapshot.tenant(tenancy.name.as_str()) {
                 tenancy.pool.sweep(tenant.origin_generation);
@@ -126,6 +141,10 @@ pub(crate) fn gauges(pop: &Pop, events: &EventLog) {
     metrics.events_dropped_total.set(signed(stats.dropped));
     metrics.events_torn_tail_total.set(signed(stats.torn_tails));
     metrics.events_quota_segments_total.set(signed(stats.evicted_segments));
+    let crls = &pop.snapshot.gateway().crls;
+    metrics.revocation_lists.set(i64::try_from(crls.lists.len()).unwrap_or(i64::MAX));
+    let expired = crls.expired(SystemTime::now());
+    metrics.revocation_lists_expired.set(i64::try_from(expired).unwrap_or(i64::MAX));
     metrics.window_bytes.set(signed(pop.windows.used()));
     metrics.uptime_seconds.set(pop.began.elapsed().as_secs_f64());
     let health = pop.snapshot.health();

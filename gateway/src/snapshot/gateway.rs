@@ -7,6 +7,7 @@ use policy::Problem;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::crls::OriginCrls;
 use super::last_good;
 use super::source::{Source, TEXT_BYTES_MAX};
 use crate::config::{
@@ -25,6 +26,8 @@ pub struct GatewayUnit {
     pub config: GatewayConfig,
     /// Authorities of `origin.extra_roots`.
     pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Lists of `origin.crls`.
+    pub crls: OriginCrls,
     admin_token: Option<digest::Digest>,
     pub(super) texts: Vec<(&'static str, String)>,
 }
@@ -49,7 +52,8 @@ impl GatewayUnit {
     pub(super) fn extra_files(&self) -> Vec<PathBuf> {
         let config = &self.config;
         let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
-        let named = config.origin.extra_roots.iter().chain(&config.admin.token_file).chain(tls);
+        let named = config.origin.extra_roots.iter().chain(&config.origin.crls);
+        let named = named.chain(&config.admin.token_file).chain(tls);
         named.cloned().collect()
     }
 
@@ -57,7 +61,8 @@ impl GatewayUnit {
     pub(super) fn after(mut self, before: &Self) -> Self {
         self.generation = before.generation + 1;
         let same = self.config.origin.roots == before.config.origin.roots
-            && self.extra_roots == before.extra_roots;
+            && self.extra_roots == before.extra_roots
+            && self.crls == before.crls;
         self.origin_generation = before.origin_generation + u64::from(!same);
         self
     }
@@ -114,6 +119,11 @@ pub(super) fn load(layout: &Layout, source: Source) -> (Option<GatewayUnit>, Vec
             Vec::new()
         }
     };
+    let crls = OriginCrls::load(source, &config.origin.crls).unwrap_or_else(|(index, what)| {
+        let at = position(&tree, &["origin", "crls", &index.to_string()]);
+        problems.push(problem(&file, at, what, "a PEM or DER file with revocation lists"));
+        OriginCrls::default()
+    });
     let mut admin_token = None;
     if let Some(path) = &config.admin.token_file {
         match admin_token_of(path) {
@@ -140,6 +150,7 @@ pub(super) fn load(layout: &Layout, source: Source) -> (Option<GatewayUnit>, Vec
         origin_generation: 1,
         config,
         extra_roots,
+        crls,
         admin_token,
         texts,
     };

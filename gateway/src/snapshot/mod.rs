@@ -1,6 +1,7 @@
 //! What is in force: the gateway's configuration and each tenant's, swapped whole, one by one.
 
 mod check;
+mod crls;
 mod gateway;
 mod inotify;
 mod last_good;
@@ -30,6 +31,7 @@ use crate::config::{Layout, any_error, sort};
 use crate::ident::TenantName;
 
 pub use check::check;
+pub use crls::OriginCrls;
 pub use gateway::GatewayUnit;
 pub use look::look;
 pub use tenant::Tenant;

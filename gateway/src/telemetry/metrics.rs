@@ -37,6 +37,8 @@ pub struct Metrics {
     pub events_quota_segments_total: IntGauge,
     pub config_last_reload_successful: IntGauge,
     pub config_units_failed: IntGauge,
+    pub revocation_lists: IntGauge,
+    pub revocation_lists_expired: IntGauge,
     pub window_bytes: IntGauge,
     pub resident_bytes: IntGauge,
     pub open_descriptors: IntGauge,
@@ -156,6 +158,12 @@ impl Metrics {
             )?,
             config_units_failed: to
                 .gauge("sluice_config_units_failed", "Units that run on their last good copy.")?,
+            revocation_lists: to
+                .gauge("sluice_revocation_lists", "Lists of `origin.crls` in force.")?,
+            revocation_lists_expired: to.gauge(
+                "sluice_revocation_lists_expired",
+                "Lists of `origin.crls` past the time at which they promised a successor.",
+            )?,
             window_bytes: to
                 .gauge("sluice_window_bytes", "Receive window granted to tunnel streams.")?,
             resident_bytes: to.gauge("sluice_resident_bytes", "Resident memory.")?,

@@ -37,9 +37,9 @@ const INTERMEDIATES_MAX: usize = 16;
 /// each of at most six levels, and path building's own budget would let a maze cost a second.
 const SAME_SUBJECT_MAX: usize = 4;
 
-/// Demands that can be dropped one after another: revocation, strength, and time, the latter as
-/// often as certificates of one chain disagree about it.
-const ATTEMPTS_MAX: usize = 8;
+/// Demands that can be dropped one after another: unbelievable revocation lists, revocation,
+/// strength, and time, the latter as often as certificates of one chain disagree about it.
+const ATTEMPTS_MAX: usize = 9;
 
 /// Every fault of `chain` (the origin's own certificate first) for `name` at `now`; the heaviest
 /// first, each at most once.
@@ -130,8 +130,20 @@ struct Demands<'a> {
 fn judge_path(presented: &Presented<'_>, now: UnixTime, trust: &Trust<'_>, into: &mut Findings) {
     let mut demands = Demands { time: now, algorithms: suites::strong(), revocation: true };
     let mut strength_dropped = false;
+    let mut lists: Vec<&CertRevocationList<'_>> = trust.revoked.iter().collect();
+    let mut lists_sifted = false;
     for _ in 0..ATTEMPTS_MAX {
-        let Err(error) = build(presented, &demands, trust) else { return };
+        let Err(error) = build(presented, &demands, trust, &lists) else { return };
+        if is_about_lists(&error) && demands.revocation && !lists_sifted {
+            // A list that cannot be believed counts as if it were not there; the others count.
+            lists_sifted = true;
+            lists.retain(|list| {
+                let alone = build(presented, &demands, trust, &[list]);
+                !alone.is_err_and(|error| is_about_lists(&error))
+            });
+            tracing::debug!("a revocation list is not its issuer's own and is left out");
+            continue;
+        }
         if !strength_dropped && is_about_signatures(&error) {
             strength_dropped = true;
             if let Some(detail) = presented.weak_signature() {
@@ -159,9 +171,13 @@ fn judge_path(presented: &Presented<'_>, now: UnixTime, trust: &Trust<'_>, into:
     into.add(Fault::UntrustedRoot, "never_valid");
 }
 
-fn build(presented: &Presented<'_>, demands: &Demands<'_>, trust: &Trust<'_>) -> Result<(), Error> {
-    let lists: Vec<&CertRevocationList<'_>> = trust.revoked.iter().collect();
-    let revocation = if demands.revocation { revocation(&lists) } else { None };
+fn build(
+    presented: &Presented<'_>,
+    demands: &Demands<'_>,
+    trust: &Trust<'_>,
+    lists: &[&CertRevocationList<'_>],
+) -> Result<(), Error> {
+    let revocation = if demands.revocation { revocation(lists) } else { None };
     let check_path = |path: &VerifiedPath<'_>| {
         trust.roots.check_time(path.anchor(), demands.time)?;
         path.intermediate_certificates().try_for_each(|issuer| may_sign(&issuer.der()))
@@ -211,6 +227,18 @@ fn is_about_signatures(error: &Error) -> bool {
         Error::InvalidSignatureForPublicKey
             | Error::UnsupportedSignatureAlgorithmContext(_)
             | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)
+    )
+}
+
+/// Whether a list itself is at fault: not signed by whom it names as its issuer, or by one who
+/// may not sign lists.
+fn is_about_lists(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCrlSignatureForPublicKey
+            | Error::IssuerNotCrlSigner
+            | Error::UnsupportedCrlSignatureAlgorithmContext(_)
+            | Error::UnsupportedCrlSignatureAlgorithmForPublicKeyContext(_)
     )
 }
 

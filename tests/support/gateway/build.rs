@@ -12,6 +12,7 @@ use crate::origin::Origin;
 /// How a gateway differs from the plain one. Made by [`Gateway::build`].
 pub struct Build {
     roots_pem: String,
+    lists_pem: Option<String>,
     tenants: Vec<String>,
     policies: Vec<(String, String)>,
     settings: Vec<(String, String)>,
@@ -26,6 +27,7 @@ impl Build {
     pub(super) fn new(origin: &Origin) -> Self {
         Self {
             roots_pem: origin.pki().roots_pem(),
+            lists_pem: None,
             tenants: vec![TENANT.to_owned()],
             policies: Vec::new(),
             settings: Vec::new(),
@@ -58,8 +60,13 @@ impl Build {
 
     /// The whole tenant.yaml of `acme`.
     #[must_use]
-    pub fn settings(mut self, yaml: &str) -> Self {
-        self.settings.push((TENANT.to_owned(), yaml.to_owned()));
+    pub fn settings(self, yaml: &str) -> Self {
+        self.settings_of(TENANT, yaml)
+    }
+
+    #[must_use]
+    pub fn settings_of(mut self, tenant: &str, yaml: &str) -> Self {
+        self.settings.push((tenant.to_owned(), yaml.to_owned()));
         self
     }
 
@@ -88,6 +95,13 @@ impl Build {
     #[must_use]
     pub fn trust(mut self, pem: &str) -> Self {
         self.roots_pem.push_str(pem);
+        self
+    }
+
+    /// Revocation lists of origins' authorities, as PEM: `origin-crls.pem` beside the configuration.
+    #[must_use]
+    pub fn lists(mut self, pem: String) -> Self {
+        self.lists_pem = Some(pem);
         self
     }
 
@@ -127,6 +141,9 @@ impl Build {
         let ports = Ports { tunnel: ports::free(), explicit: ports::free(), admin: ports::free() };
         let roots = folder.path().join("origin-roots.pem");
         write(&roots, &self.roots_pem);
+        if let Some(lists) = &self.lists_pem {
+            write(&folder.path().join("origin-crls.pem"), lists);
+        }
         write(&config.join("gateway.yaml"), &self.yaml(ports, &roots));
         for tenant in &self.tenants {
             let own = config.join("tenants").join(tenant);
@@ -166,6 +183,9 @@ impl Build {
             self.allow_private,
         )
         .expect("text");
+        if self.lists_pem.is_some() {
+            yaml.push_str("  crls: [../origin-crls.pem]\n");
+        }
         yaml + &self.gateway_yaml
     }
 }

@@ -462,6 +462,41 @@ fn uc_39_revocation_lists_count_for_every_certificate_of_the_chain() {
 }
 
 #[test]
+fn uc_41_a_list_that_its_issuer_did_not_sign_counts_as_missing_and_the_others_count() {
+    let (root, forger) = (root("root"), self::root("middle"));
+    let mut params = ca_params("middle");
+    params.serial_number = Some(SerialNumber::from_slice(&[7]));
+    let middle = intermediate(params, &root);
+    let leaf = issue(&leaf_params(&["a.test"]), &middle);
+    let chain = [leaf, middle.der().clone()];
+    let list = |issuer: &Ca, serial: u8| {
+        let params = CertificateRevocationListParams {
+            this_update: (SystemTime::now() - DAY).into(),
+            next_update: (SystemTime::now() + DAY).into(),
+            crl_number: SerialNumber::from_slice(&[1]),
+            issuing_distribution_point: None,
+            revoked_certs: vec![RevokedCertParams {
+                serial_number: SerialNumber::from_slice(&[serial]),
+                revocation_time: (SystemTime::now() - DAY).into(),
+                reason_code: None,
+                invalidity_date: None,
+            }],
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let der = params.signed_by(issuer).unwrap();
+        CertRevocationList::Owned(OwnedCertRevocationList::from_der(der.der()).unwrap())
+    };
+    let judged = |lists: &[CertRevocationList<'static>]| -> Vec<Fault> {
+        let roots = trusting(&[&root]);
+        let trust = Trust { roots: &roots, own: &OwnAuthorities::new(), revoked: lists };
+        let findings = judge(&chain, &named("a.test"), SystemTime::now(), &trust);
+        findings.iter().map(|finding| finding.fault).collect()
+    };
+    assert_eq!(judged(&[list(&forger, 1)]), []);
+    assert_eq!(judged(&[list(&forger, 1), list(&root, 7)]), [Fault::Revoked]);
+}
+
+#[test]
 fn several_faults_are_all_found() {
     let theirs = root("theirs");
     let mut params = leaf_params(&["b.test"]);
