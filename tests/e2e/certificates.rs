@@ -1,5 +1,8 @@
 //! Origins with faulty certificates (UC): never a good lock for a bad origin.
 
+use std::process::Command;
+
+use tests::gateway::binary;
 use tests::origin::openssl::OpensslOrigin;
 use tests::pki::chain_below_ca;
 use tests::{Fault, Gateway, Http, Origin, Request};
@@ -263,10 +266,12 @@ async fn uc_41_an_old_list_counts_and_a_new_one_is_in_force_without_a_restart() 
     await_denial(&gateway, "site.test", "revoked").await;
 
     std::fs::write(&file, "no list").unwrap();
-    let check = gateway.command(&["check"]);
+    let check = Command::new(binary()).arg("check").arg(gateway.folder()).output().unwrap();
     let said = String::from_utf8_lossy(&check.stdout).into_owned();
     let said = said + &String::from_utf8_lossy(&check.stderr);
-    assert!(said.contains("gateway.yaml:") && said.contains("revocation list"), "{said}");
+    let line = 1 + gateway.read("gateway.yaml").lines().position(|it| it.contains("crls")).unwrap();
+    let place = format!("gateway.yaml:{line}:10: no revocation list in it");
+    assert!(said.contains(&place), "{place}: {said}");
     gateway.hang_up();
     denial(gateway.browser().get(&url).await);
 }
