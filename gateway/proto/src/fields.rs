@@ -84,10 +84,24 @@ impl Fields {
         self.list.retain(|field| !field.is(name));
     }
 
-    /// Replaces every field named `name` by one with `value`.
+    /// Gives `name` this one value: in the place and spelling of its first field, or at the end
+    /// where there is none.
     pub fn set(&mut self, name: &'static str, value: impl Into<Bytes>) {
-        self.remove(name);
-        self.push(Bytes::from_static(name.as_bytes()), value);
+        let value = value.into();
+        let mut found = false;
+        self.list.retain(|field| {
+            if !field.is(name) {
+                return true;
+            }
+            let first = !std::mem::replace(&mut found, true);
+            if first {
+                field.value = value.clone();
+            }
+            first
+        });
+        if !found {
+            self.push(Bytes::from_static(name.as_bytes()), value);
+        }
     }
 
     /// Keeps the fields for which `keep` holds.

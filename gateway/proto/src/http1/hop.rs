@@ -54,8 +54,9 @@ pub fn strip_hop_by_hop(fields: &mut Fields) {
         .map(bytes::Bytes::copy_from_slice)
         .collect();
     fields.retain(|field| {
-        !HOP_BY_HOP.iter().any(|name| field.is(name))
-            && !listed.iter().any(|name| field.name.eq_ignore_ascii_case(name))
+        let stays_on = HOP_BY_HOP.iter().any(|name| field.is(name))
+            || listed.iter().any(|name| field.name.eq_ignore_ascii_case(name));
+        !stays_on || (trailers && field.is("te"))
     });
     if trailers {
         fields.set("TE", bytes::Bytes::from_static(b"trailers"));

@@ -258,9 +258,22 @@ fn h1_24_a_connection_option_cannot_remove_what_we_judge_by() {
     strip_hop_by_hop(&mut fields);
     let names: Vec<&[u8]> = fields.iter().map(|field| field.name.as_ref()).collect();
     let kept: [&[u8]; 6] =
-        [b"Host", b"Authorization", b"Cookie", b"Content-Length", b"Accept", b"TE"];
+        [b"Host", b"Authorization", b"Cookie", b"Content-Length", b"TE", b"Accept"];
     assert_eq!(names, kept);
     assert_eq!(fields.text("te"), Some("trailers"));
+}
+
+#[test]
+fn a_replaced_value_keeps_its_fields_place_and_spelling() {
+    let mut fields =
+        request(&with_fields("a: 1\r\nX-Two: 2\r\nx-two: 3\r\nb: 4\r\n")).unwrap().fields;
+    fields.set("x-two", "5");
+    fields.set("x-new", "6");
+    let all: Vec<(&[u8], &[u8])> =
+        fields.iter().skip(1).map(|field| (&field.name[..], &field.value[..])).collect();
+    let wanted: [(&[u8], &[u8]); 4] =
+        [(b"a", b"1"), (b"X-Two", b"5"), (b"b", b"4"), (b"x-new", b"6")];
+    assert_eq!(all, wanted);
 }
 
 #[test]
