@@ -135,11 +135,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// 64 KiB and 256 fields: several times what browsers with full cookie jars send, and the
-    /// bound that HTTP/2 header lists have too. 32 KiB of target: the longest URL that any
-    /// browser or CDN in use lets through. 32 bytes of method: twice the longest registered one.
+    /// 96 KiB and 256 fields: sites with 64 KiB of cookies exist, beside them there is room for
+    /// the rest, and fields of 100 KB do not pass (CASES H1-22); HTTP/2 header lists have the same
+    /// bound. 32 KiB of target: the longest URL that any browser or CDN in use lets through. 32
+    /// bytes of method: twice the longest registered one.
     pub const REQUEST: Self =
-        Self { head_bytes: 64 << 10, fields: 256, target_bytes: 32 << 10, method_bytes: 32 };
+        Self { head_bytes: 96 << 10, fields: 256, target_bytes: 32 << 10, method_bytes: 32 };
 
     /// Chromium takes 256 KiB of response head; what it takes must pass.
     pub const RESPONSE: Self =
