@@ -4,7 +4,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use gateway_proto::fields::Fields;
+use gateway_proto::fields::{Field, Fields};
 use gateway_proto::target::Authority;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
@@ -174,8 +174,14 @@ pub(crate) fn fields_of(headers: &HeaderMap) -> Fields {
 /// Builds a header map for HTTP/2 from fields; connection-level names never get this far, names
 /// or values that HTTP/2 cannot carry are left out.
 pub(crate) fn header_map(fields: &Fields) -> HeaderMap {
+    header_map_of(fields, |_| true)
+}
+
+/// The same of those fields that `keep` is for. What is taken out of a finished map instead would
+/// leave its place to the last field, and the others in another order.
+pub(crate) fn header_map_of(fields: &Fields, keep: impl Fn(&Field) -> bool) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(fields.len());
-    for field in fields.iter() {
+    for field in fields.iter().filter(|field| keep(field)) {
         let name = HeaderName::from_bytes(&field.name);
         let value = HeaderValue::from_maybe_shared(field.value.clone());
         if let (Ok(name), Ok(value)) = (name, value) {
@@ -325,7 +331,8 @@ impl Outgoing {
             };
             let piece = capacity.min(self.waiting.len()).min(PIECE_BYTES_MAX);
             let piece = self.waiting.split_to(piece);
-            let last = self.waiting.is_empty() && self.left == Some(0);
+            // Trailers may follow even a body of announced length, so only its source ends it.
+            let last = self.waiting.is_empty() && self.ending;
             stream.send_data(piece, last).map_err(io_error)?;
             if last {
                 self.stream = None;

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
-use http::{HeaderValue, Uri};
+use http::{StatusCode, Uri};
 
-use crate::exchange::http2::{Outgoing, fields_of, header_map, io_error, poll_received};
+use crate::exchange::http2::{Outgoing, fields_of, header_map_of, io_error, poll_received};
 use crate::exchange::{Frame, Length, Request, Response, Sink, Source};
 
 /// Receive windows towards origins: 512 KiB a stream is 40 Mbit/s × 100 ms. The connection's holds
@@ -64,7 +64,7 @@ impl Http2 {
             let (parts, ()) = interim.map_err(io_error)?.into_parts();
             return Poll::Ready(Ok(Response {
                 status: parts.status.as_u16(),
-                reason: Bytes::new(),
+                reason: reason_of(parts.status),
                 fields: fields_of(&parts.headers),
                 body: Length::None,
             }));
@@ -85,7 +85,7 @@ impl Http2 {
         self.receive = Some(receive);
         Poll::Ready(Ok(Response {
             status: parts.status.as_u16(),
-            reason: Bytes::new(),
+            reason: reason_of(parts.status),
             fields,
             body,
         }))
@@ -95,6 +95,11 @@ impl Http2 {
     pub fn cancel(&mut self) {
         self.outgoing.reset(Reason::CANCEL);
     }
+}
+
+/// The registered phrase: HTTP/2 carries none, and some HTTP/1.1 clients show what they get.
+fn reason_of(status: StatusCode) -> Bytes {
+    Bytes::from_static(status.canonical_reason().unwrap_or_default().as_bytes())
 }
 
 fn head_of(request: &Request) -> io::Result<http::Request<()>> {
@@ -112,15 +117,10 @@ fn head_of(request: &Request) -> io::Result<http::Request<()>> {
         .version(http::Version::HTTP_2)
         .body(())
         .map_err(invalid)?;
-    let mut headers = header_map(&request.fields);
-    headers.remove(http::header::HOST);
-    headers.remove(http::header::EXPECT);
-    if let Some(te) = headers.get(http::header::TE)
-        && te != HeaderValue::from_static("trailers")
-    {
-        headers.remove(http::header::TE);
-    }
-    *head.headers_mut() = headers;
+    *head.headers_mut() = header_map_of(&request.fields, |field| {
+        let other_te = field.is("te") && !field.value.eq_ignore_ascii_case(b"trailers");
+        !(field.is("host") || field.is("expect") || other_te)
+    });
     Ok(head)
 }
 
