@@ -9,7 +9,7 @@ use gateway_proto::http1::{self, HeadReader, Limits, RequestHead};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::exchange::framing::{Incoming, Outgoing, length_of};
-use crate::exchange::{Frame, Length, Request, Response, Sink, Source, Wire};
+use crate::exchange::{Frame, Length, Request, Response, Sink, Source, Version, Wire};
 
 /// One HTTP/1.1 connection to an origin.
 pub struct Http1<Io> {
@@ -98,6 +98,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
             Outgoing::Exact(length) if !fields.has("content-length") => {
                 fields.push("Content-Length", length.to_string());
             }
+            Outgoing::None if wants_length(request) => fields.push("Content-Length", "0"),
             _ => {}
         }
         let head = RequestHead {
@@ -141,6 +142,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
             self.incoming = Incoming::new(length);
         }
         http1::strip_hop_by_hop(&mut head.fields);
+        if let http1::BodyLength::Exact(length) = length {
+            say_once(&mut head.fields, length);
+        }
         Ok(Response {
             status: head.status,
             reason: head.reason,
@@ -152,6 +156,23 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
     /// The transport after an upgrade, with bytes that already came behind the response.
     pub fn into_upgraded(self) -> (Io, Bytes) {
         self.wire.into_parts()
+    }
+}
+
+/// An HTTP/2 request without a body says so by ending its stream. Where its method expects one,
+/// HTTP/1.1 origins ask for a length, and answer 411 (RFC 9110 section 8.6).
+fn wants_length(request: &Request) -> bool {
+    request.version == Version::Http2
+        && matches!(request.method(), "POST" | "PUT" | "PATCH")
+        && !request.fields.has("content-length")
+}
+
+/// Makes several equal lengths one, so that nobody behind us can read another (RFC 9110 section
+/// 8.6).
+fn say_once(fields: &mut Fields, length: u64) {
+    let listed = fields.first("content-length").is_some_and(|it| it.contains(&b','));
+    if listed || fields.all("content-length").nth(1).is_some() {
+        fields.set("Content-Length", length.to_string());
     }
 }
 
