@@ -518,9 +518,10 @@ impl Exchange<'_> {
         if failure.unanswered {
             let refusal = Refusal::failed(failure.label);
             answer::refusal(client, self.tenant, request, transaction, &refusal).await;
-        } else {
-            client.abort();
+            // It did not say that the connection ends, so the next request may be on its way.
+            return next_after_answer(client, request);
         }
+        client.abort();
         Next::Close
     }
 }

@@ -22,6 +22,9 @@ const RESPONSE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Neither side moved a byte of a body for this long: long polling and SSE send keep-alives far
 /// more often.
 const STALL_TIME_MAX: Duration = Duration::from_secs(900);
+/// After the whole response an origin may go on reading the request this long without taking a
+/// byte; most that answer early never take another.
+const UPLOAD_LINGER_MAX: Duration = Duration::from_secs(30);
 /// Interim responses relayed per exchange; more is a flood (CASES H1-18).
 const INTERIM_MAX: usize = 20;
 
@@ -87,6 +90,7 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     let mut upload = if request.body.is_none() { Pump::bodiless() } else { Pump::new() };
     let sent_at = Instant::now();
     let mut interim = 0;
+    let mut continued = !request.expects_continue || lease.version() == Version::Http2;
     let response = loop {
         let response =
             head(client, replay, lease, &mut upload, transaction, pulse, sent_at).await?;
@@ -96,6 +100,7 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
         if !(100..200).contains(&response.status) {
             break response;
         }
+        continued |= response.status == 100;
         interim += 1;
         if interim > INTERIM_MAX {
             return Err(Failure::origin("interim_flood"));
@@ -117,6 +122,10 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     }
     if !judge(&response) {
         return Err(Failure { blame: Blame::Gateway, ..Failure::origin("blocked_response") });
+    }
+    if !continued && upload.bytes() == 0 {
+        // The origin answered without asking for the body, so it may never be sent.
+        upload.give_up();
     }
     let bodiless = response.body.is_none()
         || request.method() == "HEAD"
@@ -205,27 +214,38 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
     let outcome = std::future::poll_fn(|context| {
         if !upload.is_done() {
             let mut source = replay.before(client);
-            // A failing upload does not end the exchange: the response may explain it.
-            if let Poll::Ready(Err(PumpError::Source(_))) = upload.poll(&mut source, lease, context)
-            {
-                return Poll::Ready(Err(Failure::client("request_truncated")));
+            match upload.poll(&mut source, lease, context) {
+                Poll::Ready(Err(PumpError::Source(_))) if !download.is_done() => {
+                    return Poll::Ready(Err(Failure::client("request_truncated")));
+                }
+                // The origin takes no more, or the client gives no more after the whole
+                // response: neither ends the exchange badly.
+                Poll::Ready(Err(_)) => upload.give_up(),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
-        match download.poll(lease, client, context) {
-            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
-            Poll::Ready(Err(PumpError::Source(error))) => {
-                return Poll::Ready(Err(Failure::origin(origin_label(&error)).begun()));
+        if !download.is_done() {
+            match download.poll(lease, client, context) {
+                Poll::Ready(Err(PumpError::Source(error))) => {
+                    return Poll::Ready(Err(Failure::origin(origin_label(&error)).begun()));
+                }
+                Poll::Ready(Err(PumpError::Sink(_))) => {
+                    return Poll::Ready(Err(Failure::client("client_write")));
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
-            Poll::Ready(Err(PumpError::Sink(_))) => {
-                return Poll::Ready(Err(Failure::client("client_write")));
-            }
-            Poll::Pending => {}
+        }
+        // An origin may answer early and still want the whole request (RFC 9113 section 8.1).
+        if download.is_done() && upload.is_done() {
+            return Poll::Ready(Ok(()));
         }
         while pulse.poll_beat(context).is_ready() {
             let now = (upload.bytes(), download.bytes());
             if now != moved {
                 moved = now;
                 moved_at = Instant::now();
+            } else if download.is_done() && moved_at.elapsed() > UPLOAD_LINGER_MAX {
+                return Poll::Ready(Ok(()));
             } else if moved_at.elapsed() > STALL_TIME_MAX {
                 return Poll::Ready(Err(Failure::origin("stalled").begun()));
             }

@@ -52,6 +52,11 @@ impl Pump {
         self.stage == Stage::Done
     }
 
+    /// Moves nothing more: the side that takes the body no longer wants it.
+    pub(super) fn give_up(&mut self) {
+        self.stage = Stage::Done;
+    }
+
     /// Body bytes moved so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
