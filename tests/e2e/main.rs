@@ -12,6 +12,7 @@ mod durability;
 mod entry;
 mod first_light;
 mod guard;
+mod h1_probes;
 mod h2_conformance;
 mod http;
 mod interop;
