@@ -129,20 +129,25 @@ async fn connect(
     match attempts.as_slice() {
         [] => Err(refused),
         [(destination, source)] => within_time(attempt(*destination, *source)).await,
-        _ => within_time(race(attempts)).await,
+        _ => within_time(race(attempts, attempt)).await,
     }
 }
 
-async fn within_time(
-    connecting: impl Future<Output = Result<(TcpStream, SocketAddr), DialError>>,
-) -> Result<(TcpStream, SocketAddr), DialError> {
+async fn within_time<T>(
+    connecting: impl Future<Output = Result<T, DialError>>,
+) -> Result<T, DialError> {
     timeout(DIAL_TIMEOUT, connecting).await.unwrap_or(Err(DialError::Timeout))
 }
 
 /// The next attempt starts when the last one failed, or has had its head start.
-async fn race(
+async fn race<T, F>(
     attempts: Vec<(SocketAddr, Option<IpAddr>)>,
-) -> Result<(TcpStream, SocketAddr), DialError> {
+    attempt: impl Fn(SocketAddr, Option<IpAddr>) -> F,
+) -> Result<T, DialError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, DialError>> + Send + 'static,
+{
     let mut waiting = attempts.into_iter().peekable();
     let mut running = JoinSet::new();
     let mut failure = DialError::NoAddress;

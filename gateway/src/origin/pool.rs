@@ -39,7 +39,8 @@ pub struct PoolKey {
 #[derive(Default)]
 struct Shelf {
     http1: Vec<(Box<Http1<OriginIo>>, Instant)>,
-    http2: Option<SendRequest<Bytes>>,
+    /// With when it was last given out.
+    http2: Option<(SendRequest<Bytes>, Instant)>,
 }
 
 #[derive(Default)]
@@ -68,8 +69,9 @@ impl Pool {
     pub fn take(&self, worker: usize, key: &PoolKey) -> Option<Lease> {
         let mut shard = self.shard(worker)?.lock();
         let shelf = shard.shelves.get_mut(key)?;
-        if let Some(connection) = &shelf.http2 {
+        if let Some((connection, used)) = &mut shelf.http2 {
             if is_open(connection) {
+                *used = Instant::now();
                 return Some(Lease::Http2 { connection: connection.clone(), stream: None });
             }
             shelf.http2 = None;
@@ -93,7 +95,8 @@ impl Pool {
     pub fn has(&self, worker: usize, key: &PoolKey) -> bool {
         self.shard(worker).is_some_and(|shard| {
             shard.lock().shelves.get(key).is_some_and(|shelf| {
-                !shelf.http1.is_empty() || shelf.http2.as_ref().is_some_and(is_open)
+                !shelf.http1.is_empty()
+                    || shelf.http2.as_ref().is_some_and(|(connection, _)| is_open(connection))
             })
         })
     }
@@ -125,7 +128,7 @@ impl Pool {
     /// Shares a fresh HTTP/2 connection with later exchanges of the same key.
     pub fn share(&self, worker: usize, key: &PoolKey, connection: SendRequest<Bytes>) {
         if let Some(shard) = self.shard(worker) {
-            shelf_of(&mut shard.lock().shelves, key).http2 = Some(connection);
+            shelf_of(&mut shard.lock().shelves, key).http2 = Some((connection, Instant::now()));
         }
     }
 
@@ -138,9 +141,10 @@ impl Pool {
                     return false;
                 }
                 shelf.http1.retain(|(_, since)| since.elapsed() < IDLE_TIME_MAX);
-                if shelf.http2.as_ref().is_some_and(|connection| !is_open(connection)) {
-                    shelf.http2 = None;
-                }
+                // Exchanges under way keep their connection; it closes when the last has ended.
+                shelf.http2.take_if(|(connection, used)| {
+                    !is_open(connection) || used.elapsed() >= IDLE_TIME_MAX
+                });
                 !shelf.http1.is_empty() || shelf.http2.is_some()
             });
             shard.idle = shard.shelves.values().map(|shelf| shelf.http1.len()).sum();

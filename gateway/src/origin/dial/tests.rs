@@ -109,3 +109,74 @@ async fn sd_17_a_silent_address_holds_the_next_back_for_its_head_start_only() {
     let (_, address) = connect(&addresses, port, &open_loopback(), &[]).await.unwrap();
     assert_eq!(address, answering.local_addr().unwrap());
 }
+
+/// How one address behaves, in virtual time.
+#[derive(Clone, Copy)]
+enum Address {
+    /// Nothing ever comes back.
+    BlackHole,
+    AnswersAfter(u64),
+    RefusesAfter(u64),
+}
+
+/// Races to addresses of these kinds; says which one won, and after how many milliseconds.
+async fn raced(addresses: &[(&str, Address)]) -> (Result<usize, DialError>, u128) {
+    let began = tokio::time::Instant::now();
+    let kinds: Vec<Address> = addresses.iter().map(|(_, kind)| *kind).collect();
+    let attempts: Vec<_> = addresses
+        .iter()
+        .enumerate()
+        .map(|(number, (address, _))| {
+            // The port says which one it is.
+            (SocketAddr::new(ip(address), u16::try_from(number).unwrap()), None)
+        })
+        .collect();
+    let racing = race(attempts, move |address, _| {
+        let number = usize::from(address.port());
+        let kind = *kinds.get(number).unwrap();
+        async move {
+            let after = |millis| sleep(Duration::from_millis(millis));
+            match kind {
+                Address::BlackHole => std::future::pending().await,
+                Address::AnswersAfter(millis) => after(millis).await,
+                Address::RefusesAfter(millis) => {
+                    after(millis).await;
+                    return Err(DialError::ConnectRefused);
+                }
+            }
+            Ok(number)
+        }
+    });
+    let outcome = within_time(racing).await;
+    (outcome, began.elapsed().as_millis())
+}
+
+const V6: &str = "2001:db8::1";
+const V4: &str = "192.0.2.1";
+
+#[tokio::test(start_paused = true)]
+async fn sd_17_a_black_holed_family_costs_one_head_start() {
+    use Address::{AnswersAfter, BlackHole};
+    let (winner, millis) = raced(&[(V6, BlackHole), (V4, AnswersAfter(30))]).await;
+    assert_eq!((winner, millis), (Ok(1), 280));
+    let (winner, millis) = raced(&[(V4, BlackHole), (V6, AnswersAfter(30))]).await;
+    assert_eq!((winner, millis), (Ok(1), 280));
+    // A slow first address still wins where it answers before the second.
+    let (winner, millis) = raced(&[(V6, AnswersAfter(260)), (V4, AnswersAfter(30))]).await;
+    assert_eq!((winner, millis), (Ok(0), 260));
+    let (winner, millis) = raced(&[(V6, BlackHole), (V4, BlackHole)]).await;
+    assert_eq!((winner, millis), (Err(DialError::Timeout), DIAL_TIMEOUT.as_millis()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_attempt_starts_the_next_at_once() {
+    use Address::{AnswersAfter, BlackHole, RefusesAfter};
+    let (winner, millis) =
+        raced(&[(V6, RefusesAfter(10)), (V4, RefusesAfter(10)), (V4, AnswersAfter(5))]).await;
+    assert_eq!((winner, millis), (Ok(2), 25));
+    let (winner, millis) =
+        raced(&[(V6, BlackHole), (V4, RefusesAfter(10)), (V4, AnswersAfter(5))]).await;
+    assert_eq!((winner, millis), (Ok(2), 265), "also beside one that hangs");
+    let (winner, millis) = raced(&[(V6, RefusesAfter(10)), (V4, RefusesAfter(20))]).await;
+    assert_eq!((winner, millis), (Err(DialError::ConnectRefused), 30));
+}
