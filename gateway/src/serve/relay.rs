@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep};
 use tokio_util::io::poll_read_buf;
 
 use crate::exchange::{Frame, Sink, Source};
@@ -118,6 +119,10 @@ impl Pump {
     }
 }
 
+/// Silence after one side has ended: long enough for the other to work an answer out, short enough
+/// that halves which nobody closes do not pile up.
+const HALF_CLOSED_IDLE_TIME_MAX: Duration = Duration::from_secs(120);
+
 /// Read at a time by a raw relay.
 const SPLICE_BYTES: usize = 64 * 1024;
 const SPLICE_BYTES_MIN: usize = 4 * 1024;
@@ -141,7 +146,8 @@ pub(super) enum SpliceSide {
 }
 
 /// Relays raw bytes both ways until both sides have ended, either breaks, nothing moves for
-/// `idle`, or `withdrawn` is ready. A side that ends is half-closed on the other, never cut.
+/// `idle` ([`HALF_CLOSED_IDLE_TIME_MAX`] once one side has ended), or `withdrawn` is ready. A side
+/// that ends is half-closed on the other, never cut.
 pub(super) async fn splice<A, B>(
     client: &mut A,
     origin: &mut B,
@@ -152,40 +158,49 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut withdrawn = std::pin::pin!(withdrawn);
-    let mut up = Direction::default();
-    let mut down = Direction::default();
-    let outcome = loop {
-        let moved = (up.bytes, down.bytes);
-        let both = std::future::poll_fn(|context| {
-            let sent = up.poll(client, origin, context);
-            let received = down.poll(origin, client, context);
-            if let Poll::Ready(Err((reading, error))) = sent {
-                let side = if reading { SpliceSide::Client } else { SpliceSide::Origin };
-                return Poll::Ready(Some((side, error.kind())));
-            }
-            if let Poll::Ready(Err((reading, error))) = received {
-                let side = if reading { SpliceSide::Origin } else { SpliceSide::Client };
-                return Poll::Ready(Some((side, error.kind())));
-            }
-            if up.done && down.done { Poll::Ready(None) } else { Poll::Pending }
-        });
-        let step = tokio::select! {
-            biased;
-            step = tokio::time::timeout(idle, both) => step,
-            () = &mut withdrawn => {
-                break Some((SpliceSide::Withdrawn, io::ErrorKind::ConnectionAborted));
-            }
-        };
-        match step {
-            Ok(outcome) => break outcome,
-            Err(_) if (up.bytes, down.bytes) == moved => {
-                break Some((SpliceSide::Idle, io::ErrorKind::TimedOut));
-            }
-            Err(_) => {}
+    let (mut up, mut down) = (Direction::default(), Direction::default());
+    let mut quiet = std::pin::pin!(sleep(idle));
+    let mut moved_at = Instant::now();
+    let both = std::future::poll_fn(|context| {
+        let before = (up.progress(), down.progress());
+        let sent = up.poll(client, origin, context);
+        let received = down.poll(origin, client, context);
+        if let Poll::Ready(Err((reading, error))) = sent {
+            let side = if reading { SpliceSide::Client } else { SpliceSide::Origin };
+            return Poll::Ready(Some((side, error.kind())));
         }
+        if let Poll::Ready(Err((reading, error))) = received {
+            let side = if reading { SpliceSide::Origin } else { SpliceSide::Client };
+            return Poll::Ready(Some((side, error.kind())));
+        }
+        if up.done && down.done {
+            return Poll::Ready(None);
+        }
+        let after = (up.progress(), down.progress());
+        let patience =
+            if up.ended || down.ended { idle.min(HALF_CLOSED_IDLE_TIME_MAX) } else { idle };
+        if after != before {
+            moved_at = Instant::now();
+            if patience < idle {
+                quiet.as_mut().reset(moved_at + patience);
+            }
+        }
+        // The timer is moved on only when it fires: most relays never see that.
+        while quiet.as_mut().poll(context).is_ready() {
+            let due = moved_at + patience;
+            if Instant::now() >= due {
+                return Poll::Ready(Some((SpliceSide::Idle, io::ErrorKind::TimedOut)));
+            }
+            quiet.as_mut().reset(due);
+        }
+        Poll::Pending
+    });
+    let error = tokio::select! {
+        biased;
+        outcome = both => outcome,
+        () = withdrawn => Some((SpliceSide::Withdrawn, io::ErrorKind::ConnectionAborted)),
     };
-    Spliced { from_client: up.bytes, to_client: down.bytes, error: outcome }
+    Spliced { from_client: up.bytes, to_client: down.bytes, error }
 }
 
 /// One direction of a raw relay.
@@ -195,7 +210,9 @@ struct Direction {
     size: usize,
     ended: bool,
     done: bool,
+    /// Read so far.
     bytes: u64,
+    written: u64,
 }
 
 impl Default for Direction {
@@ -207,11 +224,17 @@ impl Default for Direction {
             ended: false,
             done: false,
             bytes: 0,
+            written: 0,
         }
     }
 }
 
 impl Direction {
+    /// Changes whenever anything moves.
+    fn progress(&self) -> (u64, u64, bool, bool) {
+        (self.bytes, self.written, self.ended, self.done)
+    }
+
     /// Errors say whether reading (`true`) or writing failed.
     fn poll<R, W>(
         &mut self,
@@ -232,6 +255,7 @@ impl Direction {
                     return Poll::Ready(Err((false, io::ErrorKind::WriteZero.into())));
                 }
                 self.pending.advance(count);
+                self.written += count as u64;
             }
             if self.ended {
                 ready!(Pin::new(&mut *writer).poll_shutdown(context))
@@ -274,3 +298,6 @@ impl Direction {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
