@@ -167,6 +167,9 @@ pub(super) fn close(
     }
     session.ended.cancel();
     write(worker, session, State::Close, ending);
+    if let Some((label, _)) = ending {
+        worker.pop.metrics.limit_reached(label);
+    }
     worker.pop.metrics.session_closed(session.access);
 }
 

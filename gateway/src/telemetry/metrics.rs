@@ -6,8 +6,9 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::limits::limit_of;
 use super::tenants::TenantCounter;
-use crate::event::Record;
+use crate::event::{Record, Text};
 use crate::ident::AccessMethod;
 
 /// Seconds: from a loopback exchange to a slow origin.
@@ -31,6 +32,7 @@ pub struct Metrics {
     policy_micros: Histogram,
     added_millis: Histogram,
     flows_total: IntCounterVec,
+    limit_refusals_total: IntCounterVec,
     pub events_total: IntGauge,
     pub events_dropped_total: IntGauge,
     pub events_torn_tail_total: IntGauge,
@@ -139,6 +141,11 @@ impl Metrics {
                 "Streams that were not HTTP, not decrypted or refused, by what policy said.",
                 &["action"],
             )?,
+            limit_refusals_total: to.counters(
+                "sluice_limit_refusals_total",
+                "What was refused or ended because a limit was reached, by limit.",
+                &["limit"],
+            )?,
             events_total: to.gauge("sluice_events_total", "Events appended to the log.")?,
             events_dropped_total: to.gauge(
                 "sluice_events_dropped_total",
@@ -209,6 +216,24 @@ impl Metrics {
 
     pub fn tunnel_refused(&self, reason: &'static str) {
         self.tunnels_refused_total.with_label_values(&[reason]).inc();
+        self.limit_reached(reason);
+    }
+
+    /// Counts a refusal, where `label` is that of a limit.
+    pub fn limit_reached(&self, label: &str) {
+        if let Some(limit) = limit_of(label) {
+            self.limit_refusals_total.with_label_values(&[limit]).inc();
+        }
+    }
+
+    /// Counts the limits that a record speaks of: one that ended it, and one that kept its body
+    /// from being looked at.
+    fn limits_reached(&self, record: &Record) {
+        let ended = record.end.error.or(record.verdict.block_reason.as_ref().map(Text::as_str));
+        let unseen = record.content.inspection_reason.as_ref().map(Text::as_str);
+        for label in ended.into_iter().chain(unseen) {
+            self.limit_reached(label);
+        }
     }
 
     /// Counts an exchange from its closing record.
@@ -231,6 +256,7 @@ impl Metrics {
         if let Some(added) = cost.gateway {
             self.added_millis.observe(added.as_secs_f64() * 1e3);
         }
+        self.limits_reached(record);
         self.tenant_exchanges.add(tenant, 1);
         if action == "block" {
             self.tenant_blocked.add(tenant, 1);
@@ -243,6 +269,7 @@ impl Metrics {
     pub fn flow_ended(&self, tenant: &str, record: &Record) {
         let action = record.verdict.action.as_ref().map_or("allow", |it| it.as_str());
         self.flows_total.with_label_values(&[action_label(action)]).inc();
+        self.limits_reached(record);
         if action == "block" {
             self.tenant_blocked.add(tenant, 1);
         }

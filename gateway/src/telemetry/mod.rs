@@ -1,5 +1,6 @@
 //! Telemetry: metrics and the process log.
 
+mod limits;
 pub mod log;
 mod metrics;
 mod tenants;

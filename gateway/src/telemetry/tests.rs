@@ -7,6 +7,7 @@ use std::path::Path;
 use prometheus::proto::{MetricFamily, MetricType};
 
 use super::Metrics;
+use super::limits::LIMITS;
 use crate::event::{Record, RecordType};
 use crate::ident::{AccessMethod, Blame};
 
@@ -18,6 +19,7 @@ fn touched() -> Metrics {
     let metrics = Metrics::new().unwrap();
     metrics.session_opened(AccessMethod::Tls);
     metrics.tunnel_refused("no_certificate");
+    metrics.limit_reached("idle");
     let mut record = Record::now(RecordType::Transaction);
     record.end.error_side = Some(Blame::Origin);
     metrics.exchange_ended("acme", &record);
@@ -72,7 +74,7 @@ fn every_metric_is_named_for_the_product_and_explained() {
 /// are counted by name.
 #[test]
 fn labels_are_closed_sets_and_histograms_name_no_tenant() {
-    const KNOWN: [&str; 5] = ["access_method", "reason", "action", "side", "tenant"];
+    const KNOWN: [&str; 6] = ["access_method", "reason", "action", "side", "tenant", "limit"];
     let mut by_tenant = 0;
     for family in touched().registry().gather() {
         let labels = family.get_metric().first().unwrap().get_label();
@@ -85,4 +87,52 @@ fn labels_are_closed_sets_and_histograms_name_no_tenant() {
         }
     }
     assert!(by_tenant <= 6, "{by_tenant} counters by tenant");
+}
+
+/// The value of one limit's counter.
+fn refusals(metrics: &Metrics, limit: &str) -> f64 {
+    let text = String::from_utf8(metrics.exposition()).unwrap();
+    let start = format!("sluice_limit_refusals_total{{limit=\"{limit}\"}} ");
+    text.lines()
+        .find_map(|line| line.strip_prefix(&start))
+        .map_or(0.0, |value| value.parse().unwrap())
+}
+
+#[test]
+fn a_refusal_counts_at_its_limit_and_once() {
+    for (limit, label) in LIMITS {
+        let metrics = Metrics::new().unwrap();
+        let mut record = Record::now(RecordType::Transaction);
+        if limit.starts_with("hold_") {
+            record.content.inspection_reason = Some(label.into());
+            record.verdict.block_reason = Some("unobtainable:file_name".into());
+        } else {
+            record.end.error = Some(label);
+            record.verdict.block_reason = Some(label.into());
+        }
+        metrics.exchange_ended("acme", &record);
+        assert_eq!(refusals(&metrics, limit), 1.0, "{limit}");
+        metrics.flow_ended("acme", &record);
+        assert_eq!(refusals(&metrics, limit), 2.0, "{limit}");
+    }
+    let metrics = Metrics::new().unwrap();
+    let mut record = Record::now(RecordType::Flow);
+    record.end.error = Some("origin_reset");
+    metrics.flow_ended("acme", &record);
+    metrics.tunnel_refused("too_many_tunnels");
+    let counted: Vec<_> =
+        LIMITS.iter().filter(|(limit, _)| refusals(&metrics, limit) > 0.0).collect();
+    assert_eq!(counted, [&("tunnels", "too_many_tunnels")]);
+}
+
+#[test]
+fn every_limit_stands_in_the_operators_table() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/operating.md");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (_, rest) = text.split_once("\n## Limits\n").unwrap();
+    let (section, _) = rest.split_once("\n## ").unwrap();
+    for (limit, _) in LIMITS {
+        let cell = format!("| `{limit}` |");
+        assert!(section.lines().any(|line| line.ends_with(&cell)), "no row ends in {cell}");
+    }
 }
