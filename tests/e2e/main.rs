@@ -2,6 +2,7 @@
 //! origin. A test's name is a promise; a case of the attack catalogue carries its id.
 
 mod admin;
+mod aside;
 mod browser;
 mod capture;
 mod certificates;

@@ -224,6 +224,19 @@ impl Pki {
         }
     }
 
+    /// A client certificate below the good intermediate, for origins that ask for one.
+    #[must_use]
+    pub fn client(&self, user: &str) -> Chain {
+        let mut wanted = CertificateParams::default();
+        wanted.distinguished_name.push(DnType::CommonName, user);
+        wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        dates(&mut wanted, -1, 30);
+        let key = KeyPair::generate().expect("a key");
+        let leaf = wanted.signed_by(&key, &self.intermediate).expect("a certificate");
+        let certificates = vec![leaf.der().clone(), self.intermediate.der().clone()];
+        Chain { certificates, key: der(&key) }
+    }
+
     /// Makes `leaf.pem`, `leaf.key` and the issuer's `ca.pem` in `folder` with the openssl command,
     /// which issues what this process's own library refuses to: short keys, old digests.
     pub fn issue_with_openssl(&self, folder: &Path, name: &str, key: &[&str], digest: &str) {

@@ -110,9 +110,14 @@ fn pinned(admin: &Admin, tenant: &str) -> Reply {
         .map(|seen| {
             json!({
                 "host": &*seen.host,
+                "port": seen.port,
+                "reason": seen.reason.label(),
                 "device": seen.device.as_deref(),
+                "user": &*seen.user,
                 "app": seen.app.as_deref(),
+                "ja4": seen.ja4.as_deref(),
                 "count": seen.count,
+                "passed": seen.passed,
                 "first": seconds(seen.first),
                 "last": seconds(seen.last),
                 "suggested_rule": seen.suggested_rule(),

@@ -49,9 +49,9 @@ pub async fn peek<Io: AsyncRead + Unpin>(io: &mut Io, prefix: Bytes) -> Peeked {
                     Progress::Done(hello) => {
                         return Peeked::Tls { hello, raw: buffer.freeze() };
                     }
-                    Progress::NotTls(_) => {
-                        return Peeked::Other { raw: buffer.freeze(), protocol: "not_tls" };
-                    }
+                    // It begins as a ClientHello does. A server might make sense of it where we
+                    // cannot, so it is no protocol to be carried unread.
+                    Progress::NotTls(problem) => return Peeked::Broken { label: problem.label() },
                     Progress::NeedMore => fed = buffer.len(),
                 },
                 Sniffed::NeedMore => {}

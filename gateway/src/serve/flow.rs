@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use policy::decrypt::DecryptAction;
 use policy::verdict::{DialPermit, Outcome};
 
+use super::aside;
 use super::intercept;
 use super::notice;
 use super::pop::Worker;
@@ -27,6 +28,7 @@ use crate::snapshot::Tenant;
 use crate::stream::{Io, Rewind};
 use crate::tls::{ClientTls, OriginFacts};
 use crate::tunnel::Session;
+use crate::verdict::pinned::Reason;
 use crate::verdict::{ConnectSubject, connect, decrypt};
 
 /// A relayed flow that moves nothing for this long is over.
@@ -43,6 +45,8 @@ pub(super) struct Flow {
     pub(super) port: u16,
     pub(super) sni: Option<Arc<str>>,
     pub(super) ja4: Option<Arc<str>>,
+    /// The first protocol offered by a client that offers no HTTP at all.
+    foreign_alpn: Option<Text>,
     /// The name policy goes by: the SNI where there is one, else what CONNECT named.
     pub(super) host: Arc<str>,
     pub(super) host_source: HostSource,
@@ -58,6 +62,8 @@ pub(super) struct Flow {
 pub(super) struct Seen {
     pub(super) decrypted: Option<bool>,
     pub(super) decrypt_reason: Option<Text>,
+    /// Why it passes undecrypted although the rules would decrypt it.
+    pub(super) aside: Option<Reason>,
     pub(super) client: Option<ClientTls>,
     pub(super) origin: Option<OriginFacts>,
     pub(super) fault: Option<&'static str>,
@@ -82,6 +88,7 @@ impl Flow {
             port,
             sni: None,
             ja4: None,
+            foreign_alpn: None,
             pinned_address: None,
             seen: Mutex::default(),
             first: Mutex::default(),
@@ -150,11 +157,12 @@ impl Flow {
     pub(super) fn tls(&self) -> event::Tls {
         let seen = self.seen.lock();
         let text = |it: &str| Text::copied(it);
+        let agreed = seen.client.as_ref().and_then(|it| it.alpn.as_deref()).map(Text::lossy);
         event::Tls {
             decrypted: seen.decrypted,
             decrypt_reason: seen.decrypt_reason.clone(),
             client_version: seen.client.as_ref().map(|it| it.version.into()),
-            client_alpn: seen.client.as_ref().and_then(|it| it.alpn.as_deref()).map(Text::lossy),
+            client_alpn: agreed.or_else(|| self.foreign_alpn.clone()),
             client_ja4: self.ja4.clone().map(Into::into),
             origin_version: seen.origin.as_ref().map(|it| it.version.into()),
             origin_kx: seen.origin.as_ref().and_then(|it| it.kx).map(Into::into),
@@ -301,6 +309,9 @@ impl Flow {
     /// Takes over what the ClientHello says.
     fn learn(&mut self, hello: &ClientHello) {
         self.ja4 = Some(ja4(hello, Transport::Tcp).into());
+        if !intercept::ALPN.iter().any(|protocol| hello.offers(protocol)) {
+            self.foreign_alpn = hello.alpn.first().map(|protocol| Text::lossy(protocol));
+        }
         let Some(sni) = hello.server_name() else { return };
         let sni: Arc<str> = sni.into();
         if *sni != *self.host {
@@ -330,12 +341,15 @@ async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, beg
             flow.seen.lock().decrypt_reason =
                 Some(rule.clone().unwrap_or_else(|| "default".into()));
             match action {
+                DecryptAction::Decrypt if flow.foreign_alpn.is_some() => {
+                    aside::refuse_foreign(&flow, &tenant, io, began).await;
+                }
                 DecryptAction::Decrypt => {
                     flow.seen.lock().decrypted = Some(true);
                     intercept::serve(Arc::new(flow), tenant, permit, Rewind::new(raw, io), began)
                         .await;
                 }
-                DecryptAction::Bypass => bypass(flow, &tenant, &permit, io, raw, began).await,
+                DecryptAction::Bypass => bypass(&flow, &tenant, &permit, io, raw, began).await,
                 DecryptAction::Block => {
                     let end = FlowEnd { rule, ..FlowEnd::refused("decrypt_rule", Blame::Gateway) };
                     flow.record(&tenant, began, &end);
@@ -350,13 +364,15 @@ async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, beg
                 let end = FlowEnd::refused("not_tls_on_443", Blame::Client);
                 return flow.record(&tenant, began, &end);
             }
-            bypass(flow, &tenant, &permit, io, raw, began).await;
+            bypass(&flow, &tenant, &permit, io, raw, began).await;
         }
         Peeked::Broken { label } => {
-            let end = FlowEnd {
-                action: "allow",
-                block_reason: None,
-                ..FlowEnd::refused(label, Blame::Client)
+            let end = FlowEnd::refused(label, Blame::Client);
+            let end = match label {
+                "client_reset" | "ended_early" => {
+                    FlowEnd { action: "allow", block_reason: None, ..end }
+                }
+                _ => end,
             };
             flow.record(&tenant, began, &end);
         }
@@ -396,7 +412,11 @@ fn can_show_page(flow: &Flow, tenant: &Tenant, peeked: &Peeked) -> bool {
 }
 
 /// Asks the connect gate; resolves the name first where the policy needs its address.
-async fn connect_gate(flow: &Flow, tenant: &Tenant, page: bool) -> Result<DialPermit, FlowEnd> {
+pub(super) async fn connect_gate(
+    flow: &Flow,
+    tenant: &Tenant,
+    page: bool,
+) -> Result<DialPermit, FlowEnd> {
     let mut address = match flow.asked {
         Host::Ip(address) => Some(address),
         Host::Name(_) => None,
@@ -459,18 +479,18 @@ async fn refuse(
 /// Relays a flow as it is. A name's flow goes only where the gateway's own resolver says that
 /// the name lives.
 pub(super) async fn bypass(
-    flow: Flow,
+    flow: &Flow,
     tenant: &Tenant,
     permit: &DialPermit,
     mut io: Io,
     raw: Bytes,
     began: Instant,
 ) {
-    let end = match open_raw(&flow, tenant, permit).await {
+    let end = match open_raw(flow, tenant, permit).await {
         Err(error) => unreachable_end(&error),
         Ok(mut origin) => {
             let mut client = Rewind::new(raw, &mut io);
-            let withdrawn = withdrawn(&flow, || still_bypassed(&flow));
+            let withdrawn = withdrawn(flow, || still_bypassed(flow));
             let spliced = splice(&mut client, &mut origin, IDLE_TIME_MAX, withdrawn).await;
             FlowEnd::relayed(&spliced)
         }
@@ -504,7 +524,14 @@ fn still_bypassed(flow: &Flow) -> bool {
         return false;
     }
     let site = flow.worker.pop.catalog.site(&flow.host);
-    flow.ja4.is_none() || decrypt(&tenant.decrypt, &subject, &site).0 == DecryptAction::Bypass
+    let action = decrypt(&tenant.decrypt, &subject, &site).0;
+    let aside = flow.seen.lock().aside;
+    match (action, aside) {
+        _ if flow.ja4.is_none() => true,
+        (DecryptAction::Bypass, _) => true,
+        (DecryptAction::Decrypt, Some(reason)) => aside::lets_pass(&tenant, reason),
+        (DecryptAction::Decrypt | DecryptAction::Block, _) => false,
+    }
 }
 
 async fn open_raw(

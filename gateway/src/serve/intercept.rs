@@ -5,26 +5,31 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use policy::verdict::DialPermit;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 use tokio_util::task::TaskTracker;
 
 use super::answer::Refusal;
+use super::aside;
 use super::exchange::{self, Way};
-use super::flow::{self, Flow, FlowEnd};
+use super::flow::{Flow, FlowEnd};
 use super::reach::{self, Unreachable};
-use crate::config::BypassAction;
 use crate::exchange::http1::Http1;
 use crate::exchange::{Scheme, http2};
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::stream::{Io, Rewind};
-use crate::tls::{self, AcceptError, FaultAction, OriginTlsError, Profile, ProfileKey};
+use crate::tls::{self, AcceptError, FaultAction, Opening, Profile, ProfileKey};
+use crate::verdict::notice::Kind;
+use crate::verdict::pinned::{Reason, Sign};
 
 /// What inner connections may speak, whatever the origin speaks.
-const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+pub(super) const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Browsers keep idle connections for some minutes; they open a new one at once.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
+/// An HTTP/2 connection is looked at this often; one found idle twice in a row is over, so that
+/// none idles for longer than [`IDLE_TIME_MAX`].
+const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(150);
 /// After a GOAWAY an idle client has this long to close: a round trip anywhere on earth.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -36,14 +41,23 @@ pub(super) async fn serve(
     io: Rewind<Io>,
     began: Instant,
 ) {
+    if aside::is_pinned(&flow, &tenant)
+        && let Some(permit) = aside::permit(&flow, &tenant).await
+    {
+        return aside::pass(&flow, &tenant, &permit, Reason::ClientPinned, io, began).await;
+    }
     let way = match learn(&flow, &tenant, &permit).await {
         Learned::Known => Way::Through(permit),
-        Learned::Failed(error) => {
-            if steps_aside(&error, &tenant) {
-                return step_aside(flow, &tenant, &permit, io, began).await;
+        Learned::WantsCertificate(error) => match aside::permit(&flow, &tenant).await {
+            Some(permit) => {
+                let reason = Reason::ClientCertificate;
+                return aside::pass(&flow, &tenant, &permit, reason, io, began).await;
             }
-            Way::Refused(Refusal::unreachable(&error))
-        }
+            None => {
+                error.map_or(Way::Through(permit), |it| Way::Refused(Refusal::unreachable(&it)))
+            }
+        },
+        Learned::Failed(error) => Way::Refused(Refusal::unreachable(&error)),
     };
     Box::pin(connection(flow, tenant, way, io, began)).await;
 }
@@ -62,6 +76,9 @@ pub(super) async fn refuse(
 
 enum Learned {
     Known,
+    /// The origin asks for a client certificate, and the tenant lets such pass; with the error,
+    /// where it insists.
+    WantsCertificate(Option<Unreachable>),
     Failed(Unreachable),
 }
 
@@ -76,46 +93,41 @@ async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
     let Some(address) = addresses.first() else { return Learned::Known };
     let key = |address| ProfileKey { host: Arc::clone(&flow.host), port: flow.port, address };
     let profiles = &flow.tenancy.profiles;
+    let passes = aside::lets_pass(tenant, Reason::ClientCertificate);
     let known = profiles.find(&key(*address), Instant::now());
-    if known.is_some_and(|profile| profile.findings.is_empty()) {
-        return Learned::Known;
+    if let Some(profile) = known.filter(|profile| profile.findings.is_empty()) {
+        return match profile.wants_client_certificate && passes {
+            true => Learned::WantsCertificate(None),
+            false => Learned::Known,
+        };
     }
     match reach::open(flow, tenant, permit, &target, true, false).await {
         Ok(opened) => {
             let profile = flow.seen.lock().origin.as_ref().map(Profile::from);
+            let wants = profile.as_ref().is_some_and(|it| it.wants_client_certificate);
             if let Some(profile) = profile {
                 profiles.learn(key(opened.key.address.ip()), profile, Instant::now());
+            }
+            if wants && passes {
+                return Learned::WantsCertificate(None);
+            }
+            if wants {
+                aside::note(flow, Reason::ClientCertificate, false);
             }
             *flow.first.lock() = Some(opened);
             Learned::Known
         }
         // A warned fault is asked about per exchange: the page leads on, and then it is tolerated.
         Err(Unreachable::Fault(_, FaultAction::Warn)) => Learned::Known,
+        Err(error) if passes && aside::wants_certificate(&error) => {
+            if let Some(address) = flow.seen.lock().address {
+                let profile = Profile { wants_client_certificate: true, ..Profile::default() };
+                profiles.learn(key(address), profile, Instant::now());
+            }
+            Learned::WantsCertificate(Some(error))
+        }
         Err(error) => Learned::Failed(error),
     }
-}
-
-/// Whether the tenant lets what cannot be decrypted pass undecrypted.
-fn steps_aside(error: &Unreachable, tenant: &Tenant) -> bool {
-    matches!(error, Unreachable::Tls(OriginTlsError::ClientCertificate))
-        && tenant.config.decryption.client_certificate_wanted == BypassAction::Bypass
-}
-
-async fn step_aside(
-    flow: Arc<Flow>,
-    tenant: &Tenant,
-    permit: &DialPermit,
-    io: Rewind<Io>,
-    began: Instant,
-) {
-    let Some(flow) = Arc::into_inner(flow) else { return };
-    {
-        let mut seen = flow.seen.lock();
-        seen.decrypted = Some(false);
-        seen.decrypt_reason = Some("client_certificate_wanted".into());
-    }
-    let (io, raw) = io.into_parts();
-    flow::bypass(flow, tenant, permit, io, raw, began).await;
 }
 
 /// Takes the client's handshake with the tenant's leaf and serves what comes.
@@ -143,18 +155,19 @@ async fn connection(
         }
     };
     match tls::accept(io, tls::client_facing(&leaf, &ALPN)).await {
-        Err(error) => handshake_failed(&flow, &tenant, &error, began),
+        Err(error) => {
+            match &error {
+                AcceptError::Pinned { .. } => aside::note_pinned(&flow, Sign::Refused),
+                AcceptError::Closed => aside::note_pinned(&flow, Sign::Closed),
+                _ => {}
+            }
+            flow.record(&tenant, began, &unused(&way, error.label(), error.blame()));
+        }
         Ok((stream, facts)) => {
-            let is_http2 = facts.alpn.as_deref() == Some(b"h2");
+            let agreed = facts.alpn.clone();
             flow.seen.lock().client = Some(facts);
             let ended = flow.session.ended.clone();
-            let serving = async {
-                if is_http2 {
-                    http2(Arc::clone(&flow), way, stream).await;
-                } else {
-                    http1(Arc::clone(&flow), way, stream, Scheme::Https).await;
-                }
-            };
+            let serving = opened(Arc::clone(&flow), &tenant, way, stream, agreed.as_deref(), began);
             tokio::select! {
                 () = serving => {}
                 () = ended.cancelled() => {}
@@ -163,18 +176,74 @@ async fn connection(
     }
 }
 
-fn handshake_failed(flow: &Flow, tenant: &Tenant, error: &AcceptError, began: Instant) {
-    if matches!(error, AcceptError::Pinned { .. }) {
-        let device = flow.session.who.device.as_deref();
-        let site = flow.worker.pop.catalog.site(&flow.host);
-        flow.tenancy.pinned.note(&flow.host, device, site.app, SystemTime::now());
-    }
-    let end = FlowEnd {
-        block_reason: None,
-        action: "allow",
-        ..FlowEnd::refused(error.label(), error.blame())
+/// Serves a connection whose handshake is done, once the client has shown what it wants of it.
+async fn opened(
+    flow: Arc<Flow>,
+    tenant: &Tenant,
+    way: Way,
+    mut stream: TlsStream<Rewind<Io>>,
+    agreed: Option<&[u8]>,
+    began: Instant,
+) {
+    let draining = flow.worker.pop.draining.clone();
+    let opening = tokio::select! {
+        biased;
+        opening = tls::opening(&mut stream, agreed.is_some(), IDLE_TIME_MAX) => opening,
+        // Nothing has been asked for yet.
+        () = draining.cancelled() => Opening::Idle,
     };
-    flow.record(tenant, began, &end);
+    let end = match opening {
+        Opening::Http { raw } => {
+            aside::note_trust(&flow);
+            let stream = Rewind::new(raw, stream);
+            return if agreed == Some(b"h2") {
+                http2(flow, way, stream).await;
+            } else {
+                http1(flow, way, stream, Scheme::Https).await;
+            };
+        }
+        Opening::Other { protocol } => {
+            aside::note(&flow, Reason::NotHttp, false);
+            flow.seen.lock().decrypt_reason = Some(protocol.into());
+            Some(match &way {
+                Way::Refused(refusal) if refusal.kind != Kind::Failed => {
+                    unused(&way, Reason::NotHttp.label(), Blame::Client)
+                }
+                _ => FlowEnd::refused(Reason::NotHttp.label(), Blame::Client),
+            })
+        }
+        Opening::Refused { .. } => {
+            aside::note_pinned(&flow, Sign::Refused);
+            Some(unused(&way, Reason::ClientPinned.label(), Blame::Client))
+        }
+        Opening::Closed { at_once: true } => {
+            aside::note_pinned(&flow, Sign::Closed);
+            Some(unused(&way, "client_closed_unused", Blame::Client))
+        }
+        // A spare connection that nobody needed, unless it was refused: that is on record.
+        Opening::Closed { at_once: false } | Opening::Idle => match &way {
+            Way::Refused(_) => Some(unused(&way, "client_closed_unused", Blame::Client)),
+            _ => None,
+        },
+    };
+    if let Some(end) = end {
+        flow.record(tenant, began, &end);
+    }
+    // The client may already be gone; there is nobody to tell.
+    drop(stream.shutdown().await);
+}
+
+/// The end of a connection on which nothing was asked for. What it was refused for stays said.
+fn unused(way: &Way, label: &'static str, blame: Blame) -> FlowEnd {
+    let end = FlowEnd::refused(label, blame);
+    match way {
+        Way::Refused(refusal) if refusal.kind != Kind::Failed => FlowEnd {
+            rule: refusal.rule.clone().map(Into::into),
+            block_reason: Some(refusal.label),
+            ..end
+        },
+        _ => FlowEnd { action: "allow", block_reason: None, ..end },
+    }
 }
 
 async fn http1<Io>(flow: Arc<Flow>, way: Way, io: Io, scheme: Scheme)
@@ -185,15 +254,24 @@ where
     exchange::serve_http1(&flow, &way, client, IDLE_TIME_MAX).await;
 }
 
-async fn http2(flow: Arc<Flow>, way: Way, io: TlsStream<Rewind<Io>>) {
+async fn http2(flow: Arc<Flow>, way: Way, io: Rewind<TlsStream<Rewind<Io>>>) {
     let Ok(mut connection) = http2::builder().handshake(io).await else { return };
     let way = Arc::new(way);
     let running = TaskTracker::new();
     let draining = flow.worker.pop.draining.clone();
-    let mut drained = false;
+    let (mut drained, mut found_idle) = (false, false);
     loop {
         let accepted = tokio::select! {
             accepted = connection.accept() => accepted,
+            () = tokio::time::sleep(IDLE_LOOK_INTERVAL), if !drained => {
+                if found_idle && running.is_empty() {
+                    drained = true;
+                    connection.graceful_shutdown();
+                    running.close();
+                }
+                found_idle = running.is_empty();
+                continue;
+            }
             () = draining.cancelled(), if !drained => {
                 drained = true;
                 connection.graceful_shutdown();
@@ -204,6 +282,7 @@ async fn http2(flow: Arc<Flow>, way: Way, io: TlsStream<Rewind<Io>>) {
             () = farewell(&running), if drained => return,
         };
         let Some(Ok((request, respond))) = accepted else { return };
+        found_idle = false;
         let (flow, way) = (Arc::clone(&flow), Arc::clone(&way));
         let session_ended = flow.session.ended.clone();
         let tasks = flow.worker.pop.tasks.clone();

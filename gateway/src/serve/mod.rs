@@ -2,6 +2,7 @@
 //! comes next.
 
 mod answer;
+mod aside;
 mod client;
 mod datagram;
 mod drain;

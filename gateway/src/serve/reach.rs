@@ -8,6 +8,7 @@ use policy::verdict::DialPermit;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
+use super::aside;
 use super::flow::{Flow, name_elsewhere_is_blocked};
 use crate::exchange::{Scheme, Version};
 use crate::ident::Blame;
@@ -62,6 +63,8 @@ impl Unreachable {
         match self {
             Self::Resolve(error) => error.label(),
             Self::Dial(error) => error.label(),
+            // No setting lets it pass, so it is not called after the fault that it is.
+            Self::Tls(error @ OriginTlsError::Obsolete(_)) => error.label(),
             Self::Tls(error) => error.fault().map_or_else(|| error.label(), |it| it.as_str()),
             Self::Fault(finding, _) => finding.fault.as_str(),
             Self::NameElsewhere => "sni_ip_mismatch",
@@ -87,6 +90,8 @@ impl Unreachable {
         match self {
             Self::Dial(error) => error.is_refusal(),
             Self::Fault(..) | Self::NameElsewhere => true,
+            // The tenant could let it pass undecrypted.
+            Self::Tls(OriginTlsError::ClientCertificate) => true,
             Self::Tls(error) => error.fault().is_some(),
             _ => false,
         }
@@ -209,6 +214,7 @@ pub(super) async fn open(
     let connected = tls.connect(stream, &name, offered).await;
     if let Err(error) = &connected {
         flow.seen.lock().fault = error.fault().map(|fault| fault.as_str());
+        aside::note_origin(flow, tenant, error);
     }
     let (stream, facts) = connected?;
     let shared = judge(flow, tenant, &facts, tolerate)?;

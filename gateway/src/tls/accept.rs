@@ -108,7 +108,7 @@ where
 /// The alert in `error`, where it says that the peer refuses our certificate. A TLS 1.3 client
 /// may say so only after its handshake is done on our side: ask this of the first failed read.
 #[must_use]
-pub fn refused_certificate(error: &io::Error) -> Option<&'static str> {
+pub(super) fn refused_certificate(error: &io::Error) -> Option<&'static str> {
     match tls_error(error)? {
         Error::AlertReceived(alert) if is_refusal(*alert) => Some(alert_name(*alert)),
         _ => None,

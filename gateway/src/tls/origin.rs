@@ -1,15 +1,20 @@
 //! TLS towards an origin: offer the strongest, judge what comes, remember per tenant.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{AlertDescription, ClientConfig, CommonState, Error, HandshakeKind, PeerIncompatible};
-use tokio::io::{AsyncRead, AsyncWrite};
+use rustls::{
+    AlertDescription, ClientConfig, ClientConnection, CommonState, Error, HandshakeKind,
+    PeerMisbehaved,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -31,6 +36,14 @@ use crate::ident::Blame;
 
 /// Two round trips and a slow origin's signature.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// In TLS 1.3 an origin says after the handshake whether it goes on without the certificate it
+/// asked for: by an alert, or by a ticket or data. One round trip; who stays silent longer goes on.
+const CERTIFICATE_WORD_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Read at a time while waiting for that word: tickets and first frames, far below the TLS
+/// library's own bound for plaintext that nobody has read.
+const CERTIFICATE_WORD_BYTES: usize = 4 * 1024;
 
 /// Judgements remembered per tenant, so that a name visited often is not judged each time.
 const JUDGEMENTS_MAX: usize = 512;
@@ -107,7 +120,8 @@ pub enum OriginTlsError {
     /// The origin insists on a certificate of the client, which we never have.
     #[error("the origin demands a client certificate")]
     ClientCertificate,
-    /// Nothing newer than TLS 1.1, or no suite with forward secrecy and AEAD.
+    /// Nothing newer than TLS 1.1, no suite with forward secrecy and AEAD, or nothing else in
+    /// common.
     #[error("the origin's TLS is too old: {0}")]
     Obsolete(String),
     /// The certificate is such that the handshake could not be verified at all.
@@ -206,8 +220,13 @@ impl OriginTls {
         match outcome {
             Err(_) => Err(OriginTlsError::Timeout),
             Ok(Err(error)) => Err(self.classify(&error, wanted, &chain, &name, now)),
-            Ok(Ok(stream)) => {
+            Ok(Ok(mut stream)) => {
                 let facts = self.facts(stream.get_ref().1, &name, wanted, now);
+                if wanted && facts.version == "1.3" {
+                    goes_on_without_certificate(&mut stream)
+                        .await
+                        .map_err(|error| self.classify(&error, true, &chain, &name, now))?;
+                }
                 Ok((stream, facts))
             }
         }
@@ -281,7 +300,10 @@ impl OriginTls {
                 io::ErrorKind::UnexpectedEof
                 | io::ErrorKind::ConnectionReset
                 | io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::BrokenPipe => OriginTlsError::Closed,
+                | io::ErrorKind::BrokenPipe => {
+                    // Some say so by hanging up once they have seen that none came.
+                    if wanted { OriginTlsError::ClientCertificate } else { OriginTlsError::Closed }
+                }
                 _ => OriginTlsError::Internal(error.to_string()),
             };
         };
@@ -289,17 +311,24 @@ impl OriginTls {
             Error::AlertReceived(AlertDescription::CertificateRequired) => {
                 OriginTlsError::ClientCertificate
             }
-            Error::AlertReceived(AlertDescription::HandshakeFailure) if wanted => {
+            Error::AlertReceived(alert) if wanted && misses_certificate(*alert) => {
                 OriginTlsError::ClientCertificate
             }
             Error::AlertReceived(
                 AlertDescription::ProtocolVersion | AlertDescription::InsufficientSecurity,
             )
-            | Error::PeerIncompatible(
-                PeerIncompatible::ServerDoesNotSupportTls12Or13
-                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig
-                | PeerIncompatible::NoCipherSuitesInCommon,
+            | Error::PeerIncompatible(_)
+            | Error::PeerMisbehaved(
+                PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme
+                | PeerMisbehaved::SignedKxWithWrongAlgorithm
+                | PeerMisbehaved::SelectedUnofferedCipherSuite
+                | PeerMisbehaved::SelectedUnofferedKxGroup,
             ) => OriginTlsError::Obsolete(tls.to_string()),
+            // Before it has shown a certificate, this says that nothing offered will do (RFC 8446
+            // section 6.2).
+            Error::AlertReceived(AlertDescription::HandshakeFailure) if chain.is_empty() => {
+                OriginTlsError::Obsolete(tls.to_string())
+            }
             Error::AlertReceived(alert) => OriginTlsError::Alert { alert: alert_name(*alert) },
             Error::InvalidCertificate(_) => {
                 OriginTlsError::Certificate(self.judge(chain, name, now))
@@ -308,11 +337,68 @@ impl OriginTls {
             Error::InvalidMessage(_)
             | Error::InappropriateMessage { .. }
             | Error::InappropriateHandshakeMessage { .. }
-            | Error::PeerIncompatible(_)
             | Error::PeerMisbehaved(_)
             | Error::DecryptError
             | Error::PeerSentOversizedRecord => OriginTlsError::Malformed(tls.to_string()),
             _ => OriginTlsError::Internal(tls.to_string()),
+        }
+    }
+}
+
+/// What servers are known to send where the certificate they asked for did not come.
+fn misses_certificate(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::HandshakeFailure
+            | AlertDescription::BadCertificate
+            | AlertDescription::NoCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+    )
+}
+
+/// Waits until an origin that asked for a certificate and got none has gone on, or has refused.
+/// What it sends meanwhile stays in the connection and is read from there.
+async fn goes_on_without_certificate<Io>(stream: &mut TlsStream<Io>) -> io::Result<()>
+where
+    Io: AsyncRead + Unpin,
+{
+    let (io, connection) = stream.get_mut();
+    let word = std::future::poll_fn(|context| poll_word(io, connection, context));
+    timeout(CERTIFICATE_WORD_TIME_MAX, word).await.unwrap_or(Ok(()))
+}
+
+fn poll_word<Io>(
+    io: &mut Io,
+    connection: &mut ClientConnection,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<()>>
+where
+    Io: AsyncRead + Unpin,
+{
+    let invalid = |error: Error| io::Error::new(io::ErrorKind::InvalidData, error);
+    let mut state = connection.process_new_packets().map_err(invalid)?;
+    loop {
+        if connection.tls13_tickets_received() > 0 || state.plaintext_bytes_to_read() > 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let mut bytes = [0; CERTIFICATE_WORD_BYTES];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        ready!(Pin::new(&mut *io).poll_read(context, &mut buffer))?;
+        let mut rest = buffer.filled();
+        if rest.is_empty() {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+        }
+        while !rest.is_empty() {
+            if connection.read_tls(&mut rest)? == 0 {
+                break;
+            }
+            state = connection.process_new_packets().map_err(invalid)?;
+        }
+        if state.peer_has_closed() && state.plaintext_bytes_to_read() == 0 {
+            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
     }
 }

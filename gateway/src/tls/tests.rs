@@ -156,33 +156,48 @@ async fn a_silent_client_is_not_waited_for_forever() {
     assert_eq!(error.label(), "client_handshake_timeout");
 }
 
-#[tokio::test]
-async fn uc_46_a_wanted_client_certificate_is_noted_and_never_given() {
+/// An origin that asks for a client certificate, and whether it insists.
+fn asking(
+    version: &'static rustls::SupportedProtocolVersion,
+    insists: bool,
+    tickets: usize,
+) -> (Arc<ServerConfig>, Ca) {
     let ca = root("origin root");
     let key = rcgen::KeyPair::generate().unwrap();
     let leaf = leaf_params(&["a.test"]).signed_by(&key, &ca).unwrap().der().clone();
     let mut roots = RootCertStore::empty();
     roots.add(ca.der().clone()).unwrap();
-    for optional in [true, false] {
-        let builder =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), suites::crypto());
-        let builder = if optional { builder.allow_unauthenticated() } else { builder };
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(suites::crypto())
-            .with_protocol_versions(&[&rustls::version::TLS12])
-            .unwrap()
-            .with_client_cert_verifier(builder.build().unwrap())
-            .with_single_cert(vec![leaf.clone()], key)
-            .unwrap();
-        let tls = origin_tls(trusting(&[&ca]));
-        let io = serve_once(Arc::new(config));
-        match tls.connect(io, &named("a.test"), &BOTH).await {
-            Ok((_, facts)) => assert!(optional && facts.wanted_client_certificate),
-            Err(error) => {
-                assert!(!optional);
-                assert_eq!(error.label(), "client_certificate_wanted");
-            }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), suites::crypto());
+    let builder = if insists { builder } else { builder.allow_unauthenticated() };
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let mut config = ServerConfig::builder_with_provider(suites::crypto())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(builder.build().unwrap())
+        .with_single_cert(vec![leaf], key)
+        .unwrap();
+    config.send_tls13_tickets = tickets;
+    (Arc::new(config), ca)
+}
+
+#[tokio::test(start_paused = true)]
+async fn uc_46_a_wanted_client_certificate_is_noted_and_never_given() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        // Without tickets it is the first data, or silence, that says that it goes on.
+        for tickets in [2, 0] {
+            let (config, ca) = asking(version, false, tickets);
+            let tls = origin_tls(trusting(&[&ca]));
+            let (mut stream, facts) =
+                tls.connect(serve_once(config), &named("a.test"), &BOTH).await.unwrap();
+            assert!(facts.wanted_client_certificate);
+            let mut hello = [0; 5];
+            stream.read_exact(&mut hello).await.unwrap();
+            assert_eq!(&hello, b"hello", "what came meanwhile is not lost");
         }
+        let (config, ca) = asking(version, true, 2);
+        let tls = origin_tls(trusting(&[&ca]));
+        let error = tls.connect(serve_once(config), &named("a.test"), &BOTH).await.unwrap_err();
+        assert_eq!(error.label(), "client_certificate_wanted", "{version:?}: {error}");
     }
 }
 
@@ -203,8 +218,9 @@ async fn answered_with(bytes: &[u8]) -> OriginTlsError {
 #[tokio::test]
 async fn uc_42_uc_43_old_protocols_and_suites_are_weak() {
     let alert = |description: u8| [21, 3, 3, 0, 2, 2, description];
-    for description in [70, 71] {
-        assert_eq!(answered_with(&alert(description)).await.fault(), Some(Fault::Weak));
+    for description in [40, 70, 71] {
+        let error = answered_with(&alert(description)).await;
+        assert_eq!((error.label(), error.fault()), ("origin_tls_obsolete", Some(Fault::Weak)));
     }
     // A ServerHello of TLS 1.0 with RSA key exchange.
     let mut hello = vec![22, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
@@ -212,7 +228,7 @@ async fn uc_42_uc_43_old_protocols_and_suites_are_weak() {
     hello.extend([0, 0, 0x2f, 0]);
     let error = answered_with(&hello).await;
     assert_eq!(error.fault(), Some(Fault::Weak), "{error}");
-    assert_eq!(answered_with(&alert(40)).await.label(), "origin_tls_alert");
+    assert_eq!(answered_with(&alert(112)).await.label(), "origin_tls_alert");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! An HTTP/2 stream as a byte stream: what a CONNECT leaves behind.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -83,6 +83,27 @@ impl AsyncWrite for H2Stream {
         let now = room.min(data.len());
         let sent = self.sender.send_data(Bytes::copy_from_slice(&data[..now]), false);
         Poll::Ready(sent.map(|()| now).map_err(io::Error::other))
+    }
+
+    /// All pieces at once: TLS libraries write their last words, the alert behind another record,
+    /// in one attempt.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut all = Vec::new();
+        for piece in pieces {
+            all.extend_from_slice(piece);
+            if all.len() >= WRITE_BYTES_MAX {
+                break;
+            }
+        }
+        self.poll_write(context, &all)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

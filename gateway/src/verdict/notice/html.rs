@@ -56,6 +56,28 @@ pub(super) fn page(notice: &Notice<'_>) -> String {
 fn words<'a>(notice: &Notice<'a>) -> (&'static str, &'static str, &'static str, String) {
     let app = notice.app.unwrap_or(notice.host);
     match notice.kind {
+        Kind::Blocked if notice.label == Some("client_certificate_wanted") => (
+            "stop",
+            "✕",
+            "This site asks for your certificate",
+            format!(
+                "{} lets nobody in without a certificate of their own, and it cannot be shown \
+                 while the connection is inspected. Your administrators can exempt this site: a \
+                 decrypt rule with the action bypass.",
+                notice.host
+            ),
+        ),
+        Kind::Fault if notice.label == Some("origin_tls_obsolete") => (
+            "stop",
+            "⚠",
+            "This site’s encryption is out of date",
+            format!(
+                "{} offers no encryption that is still thought safe. If you need it \
+                 nevertheless, your administrators can exempt this site: a decrypt rule with the \
+                 action bypass.",
+                notice.host
+            ),
+        ),
         Kind::Blocked if notice.activity.is_some_and(|it| it != "browse") => {
             let activity = notice.activity.unwrap_or("this");
             (
