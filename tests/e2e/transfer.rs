@@ -87,3 +87,39 @@ async fn streams_that_nobody_reads_do_not_stop_the_others() {
     assert_eq!(got.length, 50_000_000);
     drop(unread);
 }
+
+/// Unread streams of [`rx_15_readers_that_stop_cost_a_bounded_buffer_each`].
+const UNREAD: usize = 50;
+/// What one may cost, in whichever HTTP version: the origin's window or socket buffer is full by
+/// then, and so is what is kept for the client.
+const UNREAD_BYTES_MAX: u64 = 1024 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rx_15_readers_that_stop_cost_a_bounded_buffer_each() {
+    for http in [Http::One, Http::Two] {
+        let origin = Origin::start().await;
+        let gateway = Gateway::start(&origin);
+        let browser = gateway.browser().http(http);
+        let tunnel = browser.tunnel().await.unwrap();
+        let authority = format!("site.test:{}", origin.port());
+        let warm = browser.get(&origin.url("site.test", "/bytes/50000000")).await.unwrap();
+        assert_eq!(warm.length, 50_000_000);
+        let opening = async {
+            let mut unread = Vec::new();
+            for _ in 0..UNREAD {
+                let stream = tunnel.share().unwrap().open(&authority).await.unwrap();
+                let mut inner = browser.clone().inner(stream, &authority).await.unwrap();
+                inner.start(Request::get("/bytes/100000000000")).await.unwrap();
+                unread.push(inner);
+            }
+            // What moves beside them is the clock: by its end they are full.
+            let got = browser.get(&origin.url("site.test", "/bytes/50000000")).await.unwrap();
+            assert_eq!(got.length, 50_000_000);
+            unread
+        };
+        let (unread, growth) = watched(&gateway, opening).await;
+        println!("{http:?}: {} KiB for each unread stream", growth / 1024 / UNREAD as u64);
+        assert!(growth < UNREAD as u64 * UNREAD_BYTES_MAX, "{http:?}: {} KiB", growth / 1024);
+        drop(unread);
+    }
+}
