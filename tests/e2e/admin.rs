@@ -1,7 +1,7 @@
 //! The admin endpoint.
 
 use tests::client::message::Request;
-use tests::{Gateway, Origin};
+use tests::{Gateway, Http, Origin};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn health_pop_ca_and_sessions_are_there() {
@@ -136,4 +136,27 @@ async fn explain_over_http_says_what_the_policy_in_force_says() {
     let long = "x".repeat(2 << 20);
     let (status, _) = ask(&serde_json::json!({ "tenant": "acme", "url": long })).await;
     assert_eq!(status, 413);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_at_a_limit_is_counted_once_at_its_limit() {
+    let origin = Origin::start().await;
+    let rule = "  - { name: no archives, match: { file_name: [\"*.zip\"] }, action: block }";
+    let gateway =
+        Gateway::build(&origin).policy(rule).settings("limits: { hold_bytes: 64KiB }\n").start();
+    let browser = gateway.browser().http(Http::One);
+    let url = origin.url("site.test", "/hello");
+    let long = Request::get("/").field("X-Long", &"x".repeat(70_000));
+    assert_eq!(browser.send(&url, long).await.unwrap().status, 431);
+    gateway.await_event("acme", |event| event["error"] == "head_too_large").await;
+    let upload = Request::post("/", vec![7; 1_000_000]);
+    let refused = browser.send(&origin.url("site.test", "/upload"), upload).await.unwrap();
+    assert_eq!(refused.status, 403, "what could not be seen is blocked");
+    gateway.await_event("acme", |event| event["inspection_reason"] == "bound").await;
+    for limit in ["head_bytes", "hold_bytes"] {
+        let label = format!("limit=\"{limit}\"");
+        let count = gateway.metric("sluice_limit_refusals_total", &[&label]).await;
+        assert_eq!(count, Some(1.0), "{limit}");
+    }
+    assert_eq!(gateway.metric("sluice_limit_refusals_total", &[]).await, Some(2.0));
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::http1::Http1;
 use super::lease::{Lease, OriginIo};
@@ -169,3 +170,6 @@ fn is_open(connection: &SendRequest<Bytes>) -> bool {
     let mut probe = connection.clone();
     !matches!(probe.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
 }
+
+#[cfg(test)]
+mod tests;

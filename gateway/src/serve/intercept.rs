@@ -30,6 +30,8 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
 /// An HTTP/2 connection is looked at this often; one found idle twice in a row is over, so that
 /// none idles for longer than [`IDLE_TIME_MAX`].
 const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(150);
+/// An HTTP/2 client that has begun its preface has all of it on its way.
+const PREFACE_TIME_MAX: Duration = Duration::from_secs(10);
 /// After a GOAWAY an idle client has this long to close: a round trip anywhere on earth.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -255,7 +257,8 @@ where
 }
 
 async fn http2(flow: Arc<Flow>, way: Way, io: Rewind<TlsStream<Rewind<Io>>>) {
-    let Ok(mut connection) = http2::builder().handshake(io).await else { return };
+    let handshake = tokio::time::timeout(PREFACE_TIME_MAX, http2::builder().handshake(io));
+    let Ok(Ok(mut connection)) = handshake.await else { return };
     let way = Arc::new(way);
     let running = TaskTracker::new();
     let draining = flow.worker.pop.draining.clone();

@@ -229,7 +229,8 @@ impl Metrics {
     /// Counts the limits that a record speaks of: one that ended it, and one that kept its body
     /// from being looked at.
     fn limits_reached(&self, record: &Record) {
-        let ended = record.end.error.or(record.verdict.block_reason.as_ref().map(Text::as_str));
+        let blocked = || record.verdict.block_reason.as_ref().map(Text::as_str);
+        let ended = record.end.error.or_else(blocked);
         let unseen = record.content.inspection_reason.as_ref().map(Text::as_str);
         for label in ended.into_iter().chain(unseen) {
             self.limit_reached(label);

@@ -144,7 +144,9 @@ impl Pinned {
         let mut sighting = entry.lock();
         sighting.count = sighting.count.saturating_add(1);
         sighting.passed = sighting.passed.saturating_add(u64::from(passed));
-        sighting.ja4 = met.ja4.map(Into::into).or(sighting.ja4.take());
+        if let Some(ja4) = met.ja4 {
+            sighting.ja4 = Some(ja4.into());
+        }
         sighting.last = now;
     }
 
