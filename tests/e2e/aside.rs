@@ -506,3 +506,22 @@ async fn a_block_stays_on_record_though_the_client_refuses_the_page() {
     assert_eq!(event["block_reason"], "rule", "{event}");
     assert!(origin.connections().is_empty(), "nothing was dialled");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hello_that_cannot_be_read_is_not_carried_unread() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let host = authority("site.test", origin.port());
+    // A handshake record with a ClientHello whose inside is noise: a lenient server might take it.
+    let mut hello = vec![22, 3, 1, 0, 44, 1, 0, 0, 40, 3, 3];
+    hello.extend([0xff; 38]);
+    let mut stream = gateway.browser().leg(Leg::Http1).open(&host).await.unwrap();
+    stream.write_all(&hello).await.unwrap();
+    let mut got = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut got)).await;
+    ended.expect("the stream ends").ok();
+    assert!(got.is_empty(), "{got:?}");
+    let event = await_denial(&gateway, "site.test", "hello_malformed").await;
+    assert_eq!(event["action"], "block", "{event}");
+    assert!(origin.connections().is_empty(), "nothing was dialled");
+}

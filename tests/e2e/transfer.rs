@@ -90,9 +90,9 @@ async fn streams_that_nobody_reads_do_not_stop_the_others() {
 
 /// Unread streams of [`rx_15_readers_that_stop_cost_a_bounded_buffer_each`].
 const UNREAD: usize = 50;
-/// What one may cost, in whichever HTTP version: the origin's window or socket buffer is full by
-/// then, and so is what is kept for the client.
-const UNREAD_BYTES_MAX: u64 = 1024 * 1024;
+/// What one may cost: 512 KiB, the window of its HTTP/2 stream at the origin; 256 KiB each in what
+/// is queued for an inner HTTP/2 client and for the tunnel; the buffers of two TLS connections.
+const UNREAD_BYTES_MAX: u64 = 1536 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rx_15_readers_that_stop_cost_a_bounded_buffer_each() {
@@ -105,12 +105,22 @@ async fn rx_15_readers_that_stop_cost_a_bounded_buffer_each() {
         let warm = browser.get(&origin.url("site.test", "/bytes/50000000")).await.unwrap();
         assert_eq!(warm.length, 50_000_000);
         let opening = async {
-            let mut unread = Vec::new();
+            let mut unread = tokio::task::JoinSet::new();
+            let (begun, mut all) = tokio::sync::mpsc::channel(UNREAD);
             for _ in 0..UNREAD {
                 let stream = tunnel.share().unwrap().open(&authority).await.unwrap();
                 let mut inner = browser.clone().inner(stream, &authority).await.unwrap();
-                inner.start(Request::get("/bytes/100000000000")).await.unwrap();
-                unread.push(inner);
+                let begun = begun.clone();
+                unread.spawn(async move {
+                    // Held and not read: dropped, an HTTP/2 response would be cancelled.
+                    let held = inner.start(Request::get("/bytes/100000000000")).await.unwrap();
+                    begun.send(()).await.unwrap();
+                    std::future::pending::<()>().await;
+                    drop(held);
+                });
+            }
+            for _ in 0..UNREAD {
+                all.recv().await.unwrap();
             }
             // What moves beside them is the clock: by its end they are full.
             let got = browser.get(&origin.url("site.test", "/bytes/50000000")).await.unwrap();
