@@ -7,15 +7,15 @@ use bytes::Bytes;
 use policy::verdict::DialPermit;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
-use tokio_util::task::TaskTracker;
 
 use super::answer::Refusal;
 use super::aside;
 use super::exchange::{self, Way};
 use super::flow::{Flow, FlowEnd};
 use super::reach::{self, Unreachable};
+use super::streams;
+use crate::exchange::Scheme;
 use crate::exchange::http1::Http1;
-use crate::exchange::{Scheme, http2};
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::stream::{Io, Rewind};
@@ -27,14 +27,6 @@ use crate::verdict::pinned::{Reason, Sign};
 pub(super) const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 /// Browsers keep idle connections for some minutes; they open a new one at once.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
-/// An HTTP/2 connection is looked at this often; one found idle twice in a row is over, so that
-/// none idles for longer than [`IDLE_TIME_MAX`].
-const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(150);
-/// An HTTP/2 client that has begun its preface has all of it on its way.
-const PREFACE_TIME_MAX: Duration = Duration::from_secs(10);
-/// After a GOAWAY an idle client has this long to close: a round trip anywhere on earth.
-const FAREWELL: Duration = Duration::from_secs(1);
-
 /// Serves a TLS flow that is to be decrypted.
 pub(super) async fn serve(
     flow: Arc<Flow>,
@@ -257,35 +249,9 @@ where
 }
 
 async fn http2(flow: Arc<Flow>, way: Way, io: Rewind<TlsStream<Rewind<Io>>>) {
-    let handshake = tokio::time::timeout(PREFACE_TIME_MAX, http2::builder().handshake(io));
-    let Ok(Ok(mut connection)) = handshake.await else { return };
     let way = Arc::new(way);
-    let running = TaskTracker::new();
     let draining = flow.worker.pop.draining.clone();
-    let (mut drained, mut found_idle) = (false, false);
-    loop {
-        let accepted = tokio::select! {
-            accepted = connection.accept() => accepted,
-            () = tokio::time::sleep(IDLE_LOOK_INTERVAL), if !drained => {
-                if found_idle && running.is_empty() {
-                    drained = true;
-                    connection.graceful_shutdown();
-                    running.close();
-                }
-                found_idle = running.is_empty();
-                continue;
-            }
-            () = draining.cancelled(), if !drained => {
-                drained = true;
-                connection.graceful_shutdown();
-                running.close();
-                continue;
-            }
-            // A client that does not answer the GOAWAY is left once its exchanges are done.
-            () = farewell(&running), if drained => return,
-        };
-        let Some(Ok((request, respond))) = accepted else { return };
-        found_idle = false;
+    streams::serve(io, &draining, |request, respond, running| {
         let (flow, way) = (Arc::clone(&flow), Arc::clone(&way));
         let session_ended = flow.session.ended.clone();
         let tasks = flow.worker.pop.tasks.clone();
@@ -296,12 +262,8 @@ async fn http2(flow: Arc<Flow>, way: Way, io: Rewind<TlsStream<Rewind<Io>>>) {
                 () = session_ended.cancelled() => {}
             }
         }));
-    }
-}
-
-async fn farewell(running: &TaskTracker) {
-    running.wait().await;
-    tokio::time::sleep(FAREWELL).await;
+    })
+    .await;
 }
 
 /// Serves a flow of plain HTTP.

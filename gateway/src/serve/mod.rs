@@ -20,6 +20,7 @@ mod relay;
 mod rewrite;
 mod session;
 mod start;
+mod streams;
 mod tenancy;
 mod transaction;
 mod tunnel;
