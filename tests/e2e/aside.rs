@@ -204,7 +204,7 @@ async fn a_program_that_leaves_thrice_right_after_the_leaf_is_pinned_too() {
     let setting = "decryption: { client_pinned: bypass }\n";
     let gateway = Gateway::build(&origin).settings(setting).start();
     let host = authority("pinned.test", origin.port());
-    let browser = gateway.browser();
+    let browser = gateway.browser().leg(Leg::Http1);
     // It trusts the CA of its device, then looks for its pin and leaves without a word.
     let trusted = gateway.alice().intercept_ca_pem;
     let config = Arc::new(tls::config(&trusted, None, &["http/1.1"]).unwrap());

@@ -1,12 +1,14 @@
 //! Name servers that lie, loop, drown us or say nothing, on a loopback port.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query};
-use hickory_resolver::proto::rr::Record;
+use hickory_resolver::proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, CNAME};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 
+use super::memory::{NAMES_MAX, QUERIES_MAX};
 use super::*;
 
 /// What the server answers a question with, each packet in turn.
@@ -202,7 +204,7 @@ async fn sd_11_garbage_is_a_failure_and_soon() {
     })
     .await;
     let mut resolver = server.resolver();
-    resolver.patience = Duration::from_millis(200);
+    resolver.asker.patience = Duration::from_millis(200);
     assert!(resolver.resolve("a", "www.test").await.is_err());
     assert!(server.asked().len() <= 20, "{:?}", server.asked());
 }
@@ -239,7 +241,7 @@ async fn sd_13_a_flood_of_names_uses_up_its_own_tenants_budget_only() {
     .await;
     let mut resolver = server.resolver();
     // Long enough that all questions of the flood are open at once.
-    resolver.patience = Duration::from_secs(10);
+    resolver.asker.patience = Duration::from_secs(10);
     let resolver = Arc::new(resolver);
     let flood: Vec<_> = (0..QUERIES_MAX + 100)
         .map(|number| {

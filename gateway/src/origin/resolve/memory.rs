@@ -11,11 +11,11 @@ use super::ask::Answer;
 use crate::tls::Bounded;
 
 /// Names remembered per tenant, found or not.
-const NAMES_MAX: usize = 4096;
+pub(super) const NAMES_MAX: usize = 4096;
 
 /// Queries of one tenant under way at a time, so that a flood of made-up names by one tenant
 /// neither occupies the resolver nor delays the others.
-const QUERIES_MAX: usize = 256;
+pub(super) const QUERIES_MAX: usize = 256;
 
 /// Addresses past their time are still used this long where a name's servers give no answer: an
 /// outage is over, or known, within a day (RFC 8767 section 5 suggests one to three).
@@ -30,12 +30,12 @@ const STALE_RECHECK: Duration = Duration::from_secs(30);
 
 /// One tenant's memory and budget.
 pub(super) struct View {
-    names: Mutex<Bounded<String, Entry>>,
+    pub(super) names: Mutex<Bounded<String, Entry>>,
     pub(super) queries: Semaphore,
 }
 
 /// What is remembered of one name.
-struct Entry {
+pub(super) struct Entry {
     cell: Arc<OnceCell<Answer>>,
     last: Option<Stale>,
 }
