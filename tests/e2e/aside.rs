@@ -78,6 +78,26 @@ where
     tokio::time::timeout(Duration::from_secs(15), trying).await.expect("never worked")
 }
 
+/// Waits until a tenant has `count` records that fit: what a client sees ends before the gateway
+/// has learned from it.
+async fn await_count(gateway: &Gateway, count: usize, fits: impl Fn(&Value) -> bool) {
+    let counting = async {
+        while gateway.events("acme").await.unwrap().iter().filter(|it| fits(it)).count() < count {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let outcome = tokio::time::timeout(Duration::from_secs(10), counting).await;
+    outcome.unwrap_or_else(|_| panic!("no {count} such records"));
+}
+
+/// A program that is refused its page twice: by then it is known to be pinned.
+async fn refuse_twice(gateway: &Gateway, program: &Program<'_>, host: &str) {
+    for attempt in 1..=2 {
+        program.get(host, "/secret").await.unwrap_err();
+        await_count(gateway, attempt, |event| event["error"] == "client_pinned").await;
+    }
+}
+
 fn authority(name: &str, port: u16) -> String {
     format!("{name}:{port}")
 }
@@ -95,6 +115,7 @@ async fn a_pinned_client_is_never_let_pass_where_the_setting_is_block() {
     assert!(origin.last("/secret").is_none());
     let event = gateway.await_event("acme", |event| event["error"] == "client_pinned").await;
     assert_eq!((&event["host"], &event["type"]), (&"pinned.test".into(), &"flow".into()));
+    await_count(&gateway, 6, |event| event["error"] == "client_pinned").await;
     let seen = sightings(&gateway, "acme", "pinned.test").await;
     assert_eq!(seen.len(), 1, "{seen:?}");
     let seen = &seen[0];
@@ -120,29 +141,18 @@ async fn a_pinned_program_passes_on_its_device_only_and_each_time_is_on_record()
     let host = authority("pinned.test", origin.port());
     let pinned = |identity: &Identity| Program::pinned(gateway.browser_of(identity), origin.pki());
     let program = pinned(&gateway.alice());
-    for attempt in 0..2 {
-        program.get(&host, "/secret").await.unwrap_err();
-        assert!(origin.last("/secret").is_none(), "attempt {attempt} was not decrypted");
-    }
+    refuse_twice(&gateway, &program, &host).await;
+    assert!(origin.last("/secret").is_none(), "neither was let through");
     for visit in 0..3 {
         let got = program.get(&host, "/secret").await.unwrap();
         assert_eq!(got.status, 200, "visit {visit}");
     }
-    let passed = |event: &&Value| {
+    await_count(&gateway, 3, |event| {
         event["host"] == "pinned.test"
             && event["decrypt_reason"] == "client_pinned"
             && event["decrypted"] == false
-    };
-    gateway.await_event("acme", |event| passed(&event)).await;
-    let begun = std::time::Instant::now();
-    loop {
-        let events = gateway.events("acme").await.unwrap();
-        if events.iter().filter(passed).count() == 3 {
-            break;
-        }
-        assert!(begun.elapsed() < Duration::from_secs(10), "three visits, three records");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    })
+    .await;
     let seen = sightings(&gateway, "acme", "pinned.test").await;
     assert_eq!((&seen[0]["count"], &seen[0]["passed"]), (&5.into(), &3.into()), "{seen:?}");
 
@@ -173,9 +183,7 @@ async fn a_program_that_passes_is_cut_when_the_setting_is_taken_back() {
     let gateway = Gateway::build(&origin).settings(setting).start();
     let host = authority("pinned.test", origin.port());
     let program = Program::pinned(gateway.browser(), origin.pki());
-    for _ in 0..2 {
-        program.get(&host, "/hello").await.unwrap_err();
-    }
+    refuse_twice(&gateway, &program, &host).await;
     let stream = program.open(&host).await.unwrap();
     let config = tls::config(&origin.pki().roots_pem(), None, &["http/1.1"]).unwrap();
     let mut inner = Inner::tls(stream, &host, Arc::new(config)).await.unwrap();
@@ -208,16 +216,11 @@ async fn a_program_that_leaves_thrice_right_after_the_leaf_is_pinned_too() {
     // It trusts the CA of its device, then looks for its pin and leaves without a word.
     let trusted = gateway.alice().intercept_ca_pem;
     let config = Arc::new(tls::config(&trusted, None, &["http/1.1"]).unwrap());
-    for attempt in 0..3 {
+    for attempt in 1..=3 {
         let stream = browser.open(&host).await.unwrap();
         let mut stream = tls::connect(stream, "pinned.test", Arc::clone(&config)).await.unwrap();
         stream.shutdown().await.unwrap();
-        let left = |event: &&Value| event["error"] == "client_closed_unused";
-        let begun = std::time::Instant::now();
-        while gateway.events("acme").await.unwrap().iter().filter(left).count() <= attempt {
-            assert!(begun.elapsed() < Duration::from_secs(10), "attempt {attempt} is on record");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        await_count(&gateway, attempt, |event| event["error"] == "client_closed_unused").await;
     }
     let stream = browser.open(&host).await.unwrap();
     let refused = tls::connect(stream, "pinned.test", config).await;
@@ -274,11 +277,14 @@ async fn openssl_that_verifies_the_origins_own_ca_is_let_pass_after_two_refusals
     let roots = roots.path().to_str().unwrap();
     let host = authority("pinned.test", server.port());
     let verify = ["-CAfile", roots, "-verify_return_error"];
+    let mut refused = 0;
     for version in ["-tls1_3", "-tls1_2"] {
         let options = [&verify[..], &[version]].concat();
         for _ in 0..2 {
             let (worked, said) = s_client(&gateway, &host, &options).await;
             assert!(!worked && said.contains("certificate verify failed"), "{version}: {said}");
+            refused += 1;
+            await_count(&gateway, refused, |event| event["error"] == "client_pinned").await;
         }
         let (worked, said) = s_client(&gateway, &host, &options).await;
         assert!(worked, "{version}: {said}");
