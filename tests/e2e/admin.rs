@@ -146,7 +146,7 @@ async fn a_refusal_at_a_limit_is_counted_once_at_its_limit() {
         Gateway::build(&origin).policy(rule).settings("limits: { hold_bytes: 64KiB }\n").start();
     let browser = gateway.browser().http(Http::One);
     let url = origin.url("site.test", "/hello");
-    let long = Request::get("/").field("X-Long", &"x".repeat(70_000));
+    let long = Request::get("/").field("X-Long", &"x".repeat(98_304));
     assert_eq!(browser.send(&url, long).await.unwrap().status, 431);
     gateway.await_event("acme", |event| event["error"] == "head_too_large").await;
     let upload = Request::post("/", vec![7; 1_000_000]);

@@ -90,8 +90,8 @@ async fn streams_that_nobody_reads_do_not_stop_the_others() {
 
 /// Unread streams of [`rx_15_readers_that_stop_cost_a_bounded_buffer_each`].
 const UNREAD: usize = 50;
-/// What one may cost: 512 KiB, the window of its HTTP/2 stream at the origin; 256 KiB each in what
-/// is queued for an inner HTTP/2 client and for the tunnel; the buffers of two TLS connections.
+/// What one may cost: 512 KiB, the window of its HTTP/2 stream at the origin; 256 KiB queued for an
+/// inner HTTP/2 client and 128 KiB for the tunnel; the buffers of two TLS connections.
 const UNREAD_BYTES_MAX: u64 = 1536 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
