@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use gateway_proto::fields::Fields;
 
-/// One piece of a body.
-#[derive(Debug)]
+/// One piece of a body. Cheap to clone: data is shared.
+#[derive(Clone, Debug)]
 pub enum Frame {
     Data(Bytes),
     /// Ends the body. Boxed: they are rare, and data is what a queue is full of.
@@ -19,6 +19,12 @@ pub trait Source {
     /// The next piece; `None` at the clean end of the body. A body that stops early is an error,
     /// never an end.
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>>;
+
+    /// Whether the body is known to have ended without asking for a further piece. Lets the last
+    /// piece carry the end of an HTTP/2 stream; `false` is always a right answer.
+    fn is_ended(&self) -> bool {
+        false
+    }
 }
 
 /// Takes a body piece by piece. Holds at most one piece beside what its transport buffers.

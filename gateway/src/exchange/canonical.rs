@@ -6,6 +6,9 @@ use gateway_proto::target::Host;
 
 use super::body::Length;
 
+/// The one protocol that anyone switches to.
+pub const WEBSOCKET: Bytes = Bytes::from_static(b"websocket");
+
 /// `http` or `https`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -66,7 +69,7 @@ pub struct Request {
     pub target: Bytes,
     pub fields: Fields,
     pub body: Length,
-    /// The protocol of an `Upgrade`, such as `websocket`.
+    /// The protocol of an `Upgrade` or of an extended CONNECT, such as `websocket`.
     pub upgrade: Option<Bytes>,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -93,6 +96,19 @@ impl Request {
         } else {
             format!("{}:{}", self.host, self.port)
         }
+    }
+
+    /// The same in memory of its own. Fields share the buffer that the head was read into, which
+    /// a request that is kept for long would keep whole.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        let copied = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+        let mut fields = Fields::new();
+        for field in self.fields.iter() {
+            fields.push(copied(&field.name), copied(&field.value));
+        }
+        let (method, target) = (copied(&self.method), copied(&self.target));
+        Self { method, target, fields, ..self.clone() }
     }
 
     /// Whether sending it twice is the same as once (RFC 9110 section 9.2.2).

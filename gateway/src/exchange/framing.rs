@@ -47,7 +47,11 @@ impl Incoming {
                 .decode(&mut wire.read)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
             match decoded {
-                Decoded::Data(data) => return Poll::Ready(Ok(Some(Frame::Data(data)))),
+                Decoded::Data(data) => {
+                    // The announced length tells the end before it is asked for.
+                    self.done = self.decoder.is_done();
+                    return Poll::Ready(Ok(Some(Frame::Data(data))));
+                }
                 Decoded::Trailers(fields) => {
                     self.done = true;
                     return Poll::Ready(Ok(Some(Frame::Trailers(fields))));

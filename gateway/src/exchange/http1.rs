@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
 use super::body::{Frame, Length, Sink, Source};
-use super::canonical::{Request, Response, Scheme, Version};
+use super::canonical::{Request, Response, Scheme, Version, WEBSOCKET};
 use super::framing::{Incoming, Outgoing, length_of};
 use super::wire::Wire;
 use crate::ident::Blame;
@@ -22,6 +22,9 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(20);
 /// Rest of an unread request body that is read and dropped to keep a connection usable; beyond
 /// it closing is cheaper.
 const DISCARD_BYTES_MAX: u64 = 256 * 1024;
+/// Over plain TCP a client may end its side and still wait for the answer (`nc -N`). One that has
+/// gone looks the same, so it is waited for no longer than this.
+const HALF_CLOSED_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Why no further request can be read.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +86,8 @@ pub struct Http1<Io> {
     is_head: bool,
     keep_alive: bool,
     upgrading: bool,
+    /// When the client was seen to have ended its side.
+    half_closed: Option<Instant>,
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
@@ -99,6 +104,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
             is_head: false,
             keep_alive: true,
             upgrading: false,
+            half_closed: None,
         }
     }
 
@@ -116,6 +122,24 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
     /// Whether another request may follow on this connection.
     pub fn is_persistent(&self) -> bool {
         self.keep_alive && !self.upgrading
+    }
+
+    /// Ready when the client has hung up while it should wait for its response. Inside TLS the
+    /// end of its side is the end; over plain TCP it may be half of one, so the caller asks again
+    /// from time to time. What a pipelining client sends meanwhile stays in the buffer.
+    pub fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.incoming.is_done() || !self.wire.read.is_empty() {
+            return Poll::Pending;
+        }
+        match self.wire.poll_fill(context) {
+            Poll::Ready(Ok(0)) if self.scheme == Scheme::Http => {
+                let since = *self.half_closed.get_or_insert_with(Instant::now);
+                let waited = since.elapsed() > HALF_CLOSED_TIME_MAX;
+                if waited { Poll::Ready(()) } else { Poll::Pending }
+            }
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        }
     }
 
     /// Makes the response under way the last one.
@@ -346,12 +370,16 @@ fn upgrade_of(fields: &Fields) -> Option<Bytes> {
     }
     let protocol = fields.first("upgrade")?;
     // h2c by upgrade is answered as HTTP/1.1 (CASES H1-15); only WebSocket is spoken by anyone.
-    protocol.eq_ignore_ascii_case(b"websocket").then(|| protocol.clone())
+    protocol.eq_ignore_ascii_case(&WEBSOCKET).then_some(WEBSOCKET)
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Source for Http1<Io> {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
         self.incoming.poll_frame(&mut self.wire, context)
+    }
+
+    fn is_ended(&self) -> bool {
+        self.incoming.is_done()
     }
 }
 

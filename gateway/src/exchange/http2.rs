@@ -6,12 +6,14 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use gateway_proto::fields::{Field, Fields};
 use gateway_proto::target::Authority;
+use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::body::{Frame, Length, Sink, Source};
-use super::canonical::{Request, Response, Scheme, Version};
+use super::canonical::{Request, Response, Scheme, Version, WEBSOCKET};
+use super::http2_io::Http2Io;
 
 /// Header lists above this are refused while they are decoded (HPACK bombs, CASES H2-06). Sites
 /// with 64 KiB of cookies exist; beside them there is room for the rest.
@@ -52,13 +54,17 @@ pub struct Http2 {
     receive: RecvStream,
     received_all: bool,
     respond: SendResponse<Bytes>,
+    started: bool,
     outgoing: Outgoing,
 }
 
-/// Server settings for inner connections.
+/// Server settings for inner connections. `websocket` promises extended CONNECT (RFC 8441).
 #[must_use]
-pub fn builder() -> h2::server::Builder {
+pub fn builder(websocket: bool) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
+    if websocket {
+        builder.enable_connect_protocol();
+    }
     builder
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(HEADER_LIST_BYTES_MAX)
@@ -98,7 +104,8 @@ pub fn canonical(
         || Bytes::from_static(b"/"),
         |target| Bytes::copy_from_slice(target.as_str().as_bytes()),
     );
-    let body = if received_all {
+    let upgrade = parts.extensions.get::<Protocol>().map(protocol_of);
+    let body = if received_all || upgrade.is_some() {
         Length::None
     } else {
         fields
@@ -106,21 +113,34 @@ pub fn canonical(
             .and_then(|it| it.parse().ok())
             .map_or(Length::Framed, Length::Exact)
     };
+    // The same WebSocket whichever version asks for it: rules and records see one method.
+    let method = match &upgrade {
+        Some(protocol) if *protocol == WEBSOCKET => Bytes::from_static(b"GET"),
+        _ => Bytes::copy_from_slice(parts.method.as_str().as_bytes()),
+    };
     let expects_continue =
         fields.text("expect").is_some_and(|it| it.eq_ignore_ascii_case("100-continue"));
     let request = Request {
         version: Version::Http2,
-        method: Bytes::copy_from_slice(parts.method.as_str().as_bytes()),
+        method,
         scheme,
         port: authority.port_or(port),
         host: authority.host,
         target,
         fields,
         body,
-        upgrade: None,
+        upgrade,
         expects_continue,
     };
-    Ok((request, Http2 { receive, received_all, respond, outgoing: Outgoing::new() }))
+    let outgoing = Outgoing::new();
+    Ok((request, Http2 { receive, received_all, respond, started: false, outgoing }))
+}
+
+fn protocol_of(protocol: &Protocol) -> Bytes {
+    if protocol.as_str().eq_ignore_ascii_case("websocket") {
+        return WEBSOCKET;
+    }
+    Bytes::copy_from_slice(protocol.as_str().as_bytes())
 }
 
 fn authority_of(parts: &http::request::Parts) -> Result<Authority, Http2Error> {
@@ -205,8 +225,20 @@ impl Http2 {
             || matches!(response.status, 204 | 304)
             || matches!(response.body, Length::None | Length::Exact(0));
         let stream = self.respond.send_response(head, ends).map_err(io_error)?;
+        self.started = true;
         self.outgoing.begin((!ends).then_some(stream), response.body);
         Ok(())
+    }
+
+    /// Accepts an extended CONNECT with 200; the stream carries bytes from here on.
+    ///
+    /// # Errors
+    /// Where the client has reset the stream.
+    pub fn start_upgrade(mut self, response: &Response) -> io::Result<Http2Io> {
+        let mut head = http::Response::new(());
+        *head.headers_mut() = header_map(&response.fields);
+        let send = self.respond.send_response(head, false).map_err(io_error)?;
+        Ok(Http2Io::new(send, self.receive))
     }
 
     /// Sends an interim response (100, 103).
@@ -225,6 +257,8 @@ impl Http2 {
     pub fn poll_reset(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match &mut self.outgoing.stream {
             Some(stream) => stream.poll_reset(context).map(|_| ()),
+            // The response has been sent to its end: there is nothing left to give up.
+            None if self.started => Poll::Pending,
             None => self.respond.poll_reset(context).map(|_| ()),
         }
     }
@@ -241,6 +275,10 @@ impl Http2 {
 impl Source for Http2 {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
         poll_received(&mut self.receive, &mut self.received_all, context)
+    }
+
+    fn is_ended(&self) -> bool {
+        self.received_all || self.receive.is_end_stream()
     }
 }
 
@@ -261,6 +299,11 @@ pub(crate) fn poll_received(
     let trailers = ready!(receive.poll_trailers(context)).map_err(io_error)?;
     *done = true;
     Poll::Ready(Ok(trailers.map(|trailers| Frame::Trailers(Box::new(fields_of(&trailers))))))
+}
+
+/// What the peer said by ending a stream, where `error` came of that.
+pub(crate) fn stream_error(error: &io::Error) -> Option<&h2::Error> {
+    error.get_ref()?.downcast_ref()
 }
 
 pub(crate) fn io_error(error: h2::Error) -> io::Error {
@@ -357,12 +400,18 @@ impl Outgoing {
                 self.waiting = data;
             }
             Frame::Trailers(fields) => {
+                // Only after `poll_room`, so no data waits that would come behind them.
                 if let Some(mut stream) = self.stream.take() {
                     stream.send_trailers(header_map(&fields)).map_err(io_error)?;
                 }
             }
         }
         Ok(())
+    }
+
+    /// The stream itself, for what is no body.
+    pub(crate) fn into_stream(self) -> Option<SendStream<Bytes>> {
+        self.stream
     }
 
     /// Ends the stream with an error, if it has not ended.

@@ -5,9 +5,11 @@ mod canonical;
 pub(crate) mod framing;
 pub mod http1;
 pub mod http2;
+mod http2_io;
 pub mod muxed;
 mod wire;
 
 pub use body::{Frame, Length, Sink, Source};
-pub use canonical::{Request, Response, Scheme, Version};
+pub use canonical::{Request, Response, Scheme, Version, WEBSOCKET};
+pub use http2_io::Http2Io;
 pub use wire::Wire;

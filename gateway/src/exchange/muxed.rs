@@ -73,6 +73,15 @@ impl Muxed {
         }
     }
 
+    /// Ready when the client has given the stream up.
+    pub fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        match (&mut self.responder, &mut self.stream) {
+            (Some(responder), _) => responder.poll_abandoned(context),
+            (None, Some(stream)) => stream.poll_abandoned(context),
+            (None, None) => Poll::Pending,
+        }
+    }
+
     /// Breaks the response off.
     pub fn abort(&mut self) {
         // Dropping a stream that has not ended resets it.

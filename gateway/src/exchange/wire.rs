@@ -47,7 +47,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Wire<Io> {
 
     /// The transport and what was read from it but not used.
     pub fn into_parts(self) -> (Io, Bytes) {
-        (self.io, self.read.freeze())
+        // An empty buffer must not keep its room for as long as the transport lives on.
+        let rest = if self.read.is_empty() { Bytes::new() } else { self.read.freeze() };
+        (self.io, rest)
     }
 
     /// Whether the peer has ended its side.

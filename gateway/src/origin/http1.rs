@@ -180,6 +180,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Source for Http1<Io> {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
         self.incoming.poll_frame(&mut self.wire, context)
     }
+
+    fn is_ended(&self) -> bool {
+        self.incoming.is_done()
+    }
 }
 
 impl<Io: AsyncRead + AsyncWrite + Unpin> Sink for Http1<Io> {

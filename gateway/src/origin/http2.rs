@@ -1,15 +1,20 @@
-//! The origin's side over HTTP/2.
+//! The origin's side over HTTP/2: connections that exchanges share, and one exchange's stream.
 
 use std::io;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream};
 use http::{StatusCode, Uri};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 
 use crate::exchange::http2::{Outgoing, fields_of, header_map_of, io_error, poll_received};
-use crate::exchange::{Frame, Length, Request, Response, Sink, Source};
+use crate::exchange::{Frame, Http2Io, Length, Request, Response, Sink, Source};
 
 /// Receive windows towards origins: 512 KiB a stream is 40 Mbit/s × 100 ms. The connection's holds
 /// those of 256 streams, more than common servers allow at once, so that streams whose clients do
@@ -19,10 +24,110 @@ const CONNECTION_WINDOW_BYTES: u32 = 256 * STREAM_WINDOW_BYTES;
 /// Response header lists: generous, since breaking a site is worse than 256 KiB for a moment.
 const HEADER_LIST_BYTES_MAX: u32 = 256 * 1024;
 const SEND_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// An origin's SETTINGS come with its first flight; one that keeps them back this long is treated
+/// as one that promises nothing.
+const SETTINGS_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// One connection, shared by exchanges. Cheap to clone.
+#[derive(Clone)]
+pub struct Connection {
+    requests: SendRequest<Bytes>,
+    /// Turns true once the origin's SETTINGS have come.
+    settled: watch::Receiver<bool>,
+    active: Arc<AtomicUsize>,
+}
+
+/// A stream's place among those that an origin lets be open at once; given back on drop.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn of(active: &Arc<AtomicUsize>) -> Self {
+        active.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(active))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Connection {
+    /// Starts HTTP/2 on `io`. The second part drives the connection until its end and must be
+    /// spawned; `learned` is told whether the origin allows extended CONNECT (RFC 8441).
+    ///
+    /// # Errors
+    /// Where the preface cannot be sent.
+    pub async fn open<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        io: Io,
+        learned: impl FnOnce(bool) + Send,
+    ) -> Result<(Self, impl Future<Output = ()> + Send), h2::Error> {
+        let (requests, mut driver) = builder().handshake(io).await?;
+        let (settle, settled) = watch::channel(false);
+        let pings = driver.ping_pong();
+        let active = Arc::default();
+        let connection = Self { requests: requests.clone(), settled, active };
+        let drive = async move {
+            let learning = async move {
+                // SETTINGS are the first frame of a server, so a pong comes behind them. Neither
+                // this handle nor the ping may outlive the answer: both hold the connection open.
+                let Some(mut pings) = pings else { return };
+                // A connection that broke has taught nothing.
+                if pings.ping(h2::Ping::opaque()).await.is_err() {
+                    return;
+                }
+                learned(requests.is_extended_connect_protocol_enabled());
+                // Nobody may be waiting for it.
+                settle.send_replace(true);
+            };
+            tokio::select! {
+                // How it ended shows at the exchanges on it.
+                _ = &mut driver => return,
+                () = learning => {}
+            }
+            drop(driver.await);
+        };
+        Ok((connection, drive))
+    }
+
+    /// Whether it still takes requests.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let mut probe = self.requests.clone();
+        let context = &mut Context::from_waker(Waker::noop());
+        !matches!(probe.poll_ready(context), Poll::Ready(Err(_)))
+    }
+
+    /// Streams that are open, and how many more the origin lets be.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        let active = self.active.load(Ordering::Relaxed);
+        (active, self.requests.current_max_send_streams().saturating_sub(active))
+    }
+
+    /// Whether the origin allows extended CONNECT; waits for its SETTINGS.
+    pub async fn allows_websocket(&mut self) -> bool {
+        let settled = self.settled.wait_for(|settled| *settled);
+        // A connection that ended meanwhile, or keeps silent, promised nothing.
+        drop(tokio::time::timeout(SETTINGS_TIME_MAX, settled).await);
+        self.requests.is_extended_connect_protocol_enabled()
+    }
+
+    /// Sends a request's head.
+    ///
+    /// # Errors
+    /// Where the head cannot be said in HTTP/2 or the connection takes no further request.
+    pub async fn start(&mut self, request: &Request) -> io::Result<Http2> {
+        std::future::poll_fn(|context| self.requests.poll_ready(context))
+            .await
+            .map_err(io_error)?;
+        Http2::start(&mut self.requests, request, Place::of(&self.active))
+    }
+}
 
 /// Client settings for connections to origins.
-#[must_use]
-pub fn builder() -> h2::client::Builder {
+fn builder() -> h2::client::Builder {
     let mut builder = h2::client::Builder::new();
     builder
         .enable_push(false)
@@ -39,20 +144,22 @@ pub struct Http2 {
     receive: Option<RecvStream>,
     received_all: bool,
     outgoing: Outgoing,
+    place: Place,
 }
 
 impl Http2 {
-    /// Sends the request's head on `connection`, which must be ready.
-    ///
-    /// # Errors
-    /// Where the head cannot be said in HTTP/2 or the connection refuses it.
-    pub fn start(connection: &mut SendRequest<Bytes>, request: &Request) -> io::Result<Self> {
-        let ends = request.body.is_none();
+    fn start(
+        connection: &mut SendRequest<Bytes>,
+        request: &Request,
+        place: Place,
+    ) -> io::Result<Self> {
+        let ends = request.body.is_none() && request.upgrade.is_none();
         let head = head_of(request)?;
         let (response, stream) = connection.send_request(head, ends).map_err(io_error)?;
         let mut outgoing = Outgoing::new();
         outgoing.begin((!ends).then_some(stream), request.body);
-        Ok(Self { response: Some(response), receive: None, received_all: false, outgoing })
+        let response = Some(response);
+        Ok(Self { response, receive: None, received_all: false, outgoing, place })
     }
 
     /// The next response head: interim ones first, then the final one.
@@ -94,6 +201,14 @@ impl Http2 {
     /// Gives up on the request; the origin learns at once.
     pub fn cancel(&mut self) {
         self.outgoing.reset(Reason::CANCEL);
+        // Where the request had been sent to its end, dropping what receives says it.
+        self.response = None;
+        self.receive = None;
+    }
+
+    /// The stream after the origin accepted an extended CONNECT.
+    pub fn into_upgraded(self) -> Option<(Http2Io, Place)> {
+        Some((Http2Io::new(self.outgoing.into_stream()?, self.receive?), self.place))
     }
 }
 
@@ -117,9 +232,17 @@ fn head_of(request: &Request) -> io::Result<http::Request<()>> {
         .version(http::Version::HTTP_2)
         .body(())
         .map_err(invalid)?;
+    let upgrades = request.upgrade.as_ref();
+    if let Some(protocol) = upgrades {
+        // RFC 8441 section 5: the method says what the key was there to prove.
+        *head.method_mut() = http::Method::CONNECT;
+        let protocol = std::str::from_utf8(protocol).unwrap_or_default();
+        head.extensions_mut().insert(h2::ext::Protocol::from(protocol));
+    }
     *head.headers_mut() = header_map_of(&request.fields, |field| {
         let other_te = field.is("te") && !field.value.eq_ignore_ascii_case(b"trailers");
-        !(field.is("host") || field.is("expect") || other_te)
+        let key = upgrades.is_some() && field.is("sec-websocket-key");
+        !(field.is("host") || field.is("expect") || other_te || key)
     });
     Ok(head)
 }
@@ -130,6 +253,10 @@ impl Source for Http2 {
             Some(receive) => poll_received(receive, &mut self.received_all, context),
             None => Poll::Ready(Ok(None)),
         }
+    }
+
+    fn is_ended(&self) -> bool {
+        self.received_all || self.receive.as_ref().is_some_and(RecvStream::is_end_stream)
     }
 }
 

@@ -2,16 +2,15 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use h2::client::SendRequest;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::{http1, http2};
-use crate::exchange::{Frame, Request, Response, Sink, Source, Version};
+use crate::exchange::{Frame, Http2Io, Request, Response, Sink, Source, Version};
 
 /// The transport to an origin.
 pub enum OriginIo {
@@ -68,12 +67,55 @@ impl AsyncWrite for OriginIo {
     }
 }
 
+/// What is left of a connection or stream after the origin switched protocols.
+pub enum UpgradedIo {
+    Http1(OriginIo),
+    Http2(Http2Io, http2::Place),
+}
+
+macro_rules! upgraded {
+    ($self:expr, $io:ident => $call:expr) => {
+        match $self {
+            UpgradedIo::Http1($io) => $call,
+            UpgradedIo::Http2($io, _) => $call,
+        }
+    };
+}
+
+impl AsyncRead for UpgradedIo {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        upgraded!(self.get_mut(), io => Pin::new(io).poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for UpgradedIo {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        upgraded!(self.get_mut(), io => Pin::new(io).poll_write(context, data))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        upgraded!(self.get_mut(), io => Pin::new(io).poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        upgraded!(self.get_mut(), io => Pin::new(io).poll_shutdown(context))
+    }
+}
+
 /// One exchange's hold on a connection.
 pub enum Lease {
     Http1(Box<http1::Http1<OriginIo>>),
     /// A stream of its own on a shared connection; `None` until the head is sent.
     Http2 {
-        connection: SendRequest<Bytes>,
+        connection: http2::Connection,
         stream: Option<http2::Http2>,
     },
 }
@@ -95,10 +137,7 @@ impl Lease {
         match self {
             Self::Http1(connection) => connection.start(request)?,
             Self::Http2 { connection, stream } => {
-                std::future::poll_fn(|context| connection.poll_ready(context))
-                    .await
-                    .map_err(crate::exchange::http2::io_error)?;
-                *stream = Some(http2::Http2::start(connection, request)?);
+                *stream = Some(connection.start(request).await?);
             }
         }
         Ok(())
@@ -110,6 +149,48 @@ impl Lease {
             Self::Http1(connection) => connection.poll_response(context),
             Self::Http2 { stream: Some(stream), .. } => stream.poll_response(context),
             Self::Http2 { stream: None, .. } => not_started(),
+        }
+    }
+
+    /// Whether another exchange may use it: this one left nothing behind.
+    #[must_use]
+    pub fn is_reusable(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_reusable(),
+            Self::Http2 { connection, .. } => connection.is_open(),
+        }
+    }
+
+    /// Whether an idle connection is still whole.
+    pub fn is_whole(&mut self) -> bool {
+        match self {
+            Self::Http1(connection) => {
+                connection.poll_idle(&mut Context::from_waker(Waker::noop())).is_pending()
+            }
+            Self::Http2 { connection, .. } => connection.is_open(),
+        }
+    }
+
+    /// Whether a WebSocket can be opened on it: any HTTP/1.1 connection may be asked to switch,
+    /// an HTTP/2 one where the origin's SETTINGS say so.
+    pub async fn allows_websocket(&mut self) -> bool {
+        match self {
+            Self::Http1(_) => true,
+            Self::Http2 { connection, .. } => connection.allows_websocket().await,
+        }
+    }
+
+    /// The bytes beneath, once the origin has switched protocols; with those that came already.
+    pub fn into_upgraded(self) -> Option<(UpgradedIo, Bytes)> {
+        match self {
+            Self::Http1(connection) => {
+                let (io, rest) = connection.into_upgraded();
+                Some((UpgradedIo::Http1(io), rest))
+            }
+            Self::Http2 { stream, .. } => {
+                let (io, place) = stream?.into_upgraded()?;
+                Some((UpgradedIo::Http2(io, place), Bytes::new()))
+            }
         }
     }
 
@@ -131,6 +212,13 @@ impl Source for Lease {
             Self::Http1(connection) => connection.poll_frame(context),
             Self::Http2 { stream: Some(stream), .. } => stream.poll_frame(context),
             Self::Http2 { stream: None, .. } => not_started(),
+        }
+    }
+
+    fn is_ended(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.is_ended(),
+            Self::Http2 { stream, .. } => stream.as_ref().is_some_and(Source::is_ended),
         }
     }
 }

@@ -7,4 +7,4 @@ mod lease;
 pub mod pool;
 pub mod resolve;
 
-pub use lease::{Lease, OriginIo};
+pub use lease::{Lease, OriginIo, UpgradedIo};

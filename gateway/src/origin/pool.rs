@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::http1::Http1;
+use super::http2::Connection;
 use super::lease::{Lease, OriginIo};
 use crate::exchange::Scheme;
 
@@ -22,6 +21,10 @@ const IDLE_PER_KEY_MAX: usize = 64;
 const IDLE_MAX: usize = 2_048;
 /// Common servers close an idle connection after 60 to 75 s; leaving first avoids the race.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(50);
+
+/// HTTP/2 connections shared per key and worker: 100 streams each, as common servers allow, hold
+/// the WebSockets of 12,800 users on one worker.
+const HTTP2_PER_KEY_MAX: usize = 128;
 
 /// What must be equal for a connection to be used again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,8 +43,9 @@ pub struct PoolKey {
 #[derive(Default)]
 struct Shelf {
     http1: Vec<(Box<Http1<OriginIo>>, Instant)>,
-    /// With when it was last given out.
-    http2: Option<(SendRequest<Bytes>, Instant)>,
+    /// Each with when it was last given out. More than one where the origin's limit of streams is
+    /// reached: a WebSocket or an event stream holds its place for hours.
+    http2: Vec<(Connection, Instant)>,
 }
 
 #[derive(Default)]
@@ -70,12 +74,10 @@ impl Pool {
     pub fn take(&self, worker: usize, key: &PoolKey) -> Option<Lease> {
         let mut shard = self.shard(worker)?.lock();
         let shelf = shard.shelves.get_mut(key)?;
-        if let Some((connection, used)) = &mut shelf.http2 {
-            if is_open(connection) {
-                *used = Instant::now();
-                return Some(Lease::Http2 { connection: connection.clone(), stream: None });
-            }
-            shelf.http2 = None;
+        shelf.http2.retain(|(connection, _)| connection.is_open());
+        if let Some((connection, used)) = fullest_with_room(&mut shelf.http2) {
+            *used = Instant::now();
+            return Some(Lease::Http2 { connection: connection.clone(), stream: None });
         }
         let mut taken = 0;
         let mut found = None;
@@ -97,7 +99,7 @@ impl Pool {
         self.shard(worker).is_some_and(|shard| {
             shard.lock().shelves.get(key).is_some_and(|shelf| {
                 !shelf.http1.is_empty()
-                    || shelf.http2.as_ref().is_some_and(|(connection, _)| is_open(connection))
+                    || shelf.http2.iter().any(|(connection, _)| connection.is_open())
             })
         })
     }
@@ -127,9 +129,22 @@ impl Pool {
     }
 
     /// Shares a fresh HTTP/2 connection with later exchanges of the same key.
-    pub fn share(&self, worker: usize, key: &PoolKey, connection: SendRequest<Bytes>) {
-        if let Some(shard) = self.shard(worker) {
-            shelf_of(&mut shard.lock().shelves, key).http2 = Some((connection, Instant::now()));
+    pub fn share(&self, worker: usize, key: &PoolKey, connection: Connection) {
+        let Some(shard) = self.shard(worker) else { return };
+        let mut shard = shard.lock();
+        let shelf = shelf_of(&mut shard.shelves, key);
+        // Beyond the bound it serves the exchange that opened it, and nobody else.
+        if shelf.http2.len() < HTTP2_PER_KEY_MAX {
+            shelf.http2.push((connection, Instant::now()));
+        }
+    }
+
+    /// Gives no further exchange the HTTP/2 connections of this key; those on them go on.
+    pub fn forget(&self, worker: usize, key: &PoolKey) {
+        if let Some(shard) = self.shard(worker)
+            && let Some(shelf) = shard.lock().shelves.get_mut(key)
+        {
+            shelf.http2.clear();
         }
     }
 
@@ -142,11 +157,15 @@ impl Pool {
                     return false;
                 }
                 shelf.http1.retain(|(_, since)| since.elapsed() < IDLE_TIME_MAX);
-                // Exchanges under way keep their connection; it closes when the last has ended.
-                shelf.http2.take_if(|(connection, used)| {
-                    !is_open(connection) || used.elapsed() >= IDLE_TIME_MAX
+                // Exchanges under way keep their connection; it closes when the last has ended. A
+                // burst may have opened several; one without streams is enough.
+                let mut spare = 0;
+                shelf.http2.retain(|(connection, used)| {
+                    let idle = connection.load().0 == 0;
+                    spare += usize::from(idle);
+                    connection.is_open() && used.elapsed() < IDLE_TIME_MAX && !(idle && spare > 1)
                 });
-                !shelf.http1.is_empty() || shelf.http2.is_some()
+                !shelf.http1.is_empty() || !shelf.http2.is_empty()
             });
             shard.idle = shard.shelves.values().map(|shelf| shelf.http1.len()).sum();
         }
@@ -164,11 +183,18 @@ fn shelf_of<'a>(shelves: &'a mut HashMap<PoolKey, Shelf>, key: &PoolKey) -> &'a 
     shelves.entry(key.clone()).or_default()
 }
 
-/// Whether an HTTP/2 connection still takes requests: an error shows at once, and a full one is
-/// merely not ready.
-fn is_open(connection: &SendRequest<Bytes>) -> bool {
-    let mut probe = connection.clone();
-    !matches!(probe.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
+/// The connection with the most streams that takes one more, so that spare ones fall idle. `None`
+/// where all are full: then a further one is opened, up to the bound, beyond which exchanges queue.
+fn fullest_with_room(
+    connections: &mut [(Connection, Instant)],
+) -> Option<&mut (Connection, Instant)> {
+    let full = connections.len() >= HTTP2_PER_KEY_MAX;
+    let streams = |it: &&mut (Connection, Instant)| it.0.load().0;
+    if connections.iter().any(|(connection, _)| connection.load().1 > 0) {
+        let room = connections.iter_mut().filter(|(connection, _)| connection.load().1 > 0);
+        return room.max_by_key(streams);
+    }
+    connections.iter_mut().min_by_key(streams).filter(|_| full)
 }
 
 #[cfg(test)]

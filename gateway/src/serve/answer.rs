@@ -20,6 +20,7 @@ use crate::snapshot::Tenant;
 use crate::tls::FaultAction;
 use crate::verdict::coach::{self, CoachMemory, Matter, Offer};
 use crate::verdict::notice::{self, Kind, Notice};
+use crate::verdict::proxy_status;
 
 /// An answer that needs no verdict on the exchange itself.
 #[derive(Clone, Debug)]
@@ -56,6 +57,10 @@ impl Refusal {
 
     pub(super) fn method() -> Self {
         Self::new(Kind::Failed, 405, "method_not_allowed", Blame::Client)
+    }
+
+    pub(super) fn protocol() -> Self {
+        Self::new(Kind::Failed, 501, "protocol_not_supported", Blame::Client)
     }
 
     pub(super) fn misdirected() -> Self {
@@ -309,11 +314,12 @@ pub(super) async fn write<Io>(
     client: &mut Client<'_, Io>,
     request: &Request,
     transaction: &mut Transaction,
-    response: Response,
+    mut response: Response,
     body: Bytes,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
+    say_who(transaction, &mut response);
     transaction.record.http.status = Some(response.status);
     transaction.record.http.response_bytes = Some(body.len() as u64);
     if client.answer(request, response, body).await.is_err()
@@ -321,6 +327,22 @@ pub(super) async fn write<Io>(
     {
         transaction.failed("client_write", Blame::Client);
     }
+}
+
+/// `Proxy-Status`: an answer of the gateway must not be taken for the origin's.
+fn say_who(transaction: &Transaction, response: &mut Response) {
+    let gateway = transaction.flow().worker.pop.snapshot.gateway();
+    let pop = &gateway.config.pop;
+    let record = &transaction.record;
+    let coached = record.verdict.action.as_ref().is_some_and(|action| action.as_str() == "coach");
+    let label = match (&record.verdict.block_reason, record.end.error) {
+        (Some(reason), _) => Some(reason.as_str()),
+        (None, Some(error)) => Some(error),
+        (None, None) => coached.then_some("coach"),
+    };
+    let status =
+        label.map_or_else(|| proxy_status::answered(pop), |label| proxy_status::failed(pop, label));
+    response.fields.push("proxy-status", status);
 }
 
 fn proceed_url(flow: &Flow, offer: Offer) -> String {

@@ -61,23 +61,34 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<'_, Io> {
         std::future::poll_fn(|context| self.poll_flush(context)).await
     }
 
-    /// The response broke off: the client must see a truncation, never a clean end.
-    pub(super) fn abort(&mut self) {
+    /// The response broke off: the client must see a truncation, never a clean end. HTTP/2 clients
+    /// are told the origin's own `reason`, where it gave one.
+    pub(super) fn abort(&mut self, reason: Option<h2::Reason>) {
         match self {
             Self::Http1(client) => client.abort(),
-            Self::Http2(client) => client.reset(h2::Reason::INTERNAL_ERROR),
+            Self::Http2(client) => client.reset(reason.unwrap_or(h2::Reason::INTERNAL_ERROR)),
             Self::Muxed(client) => client.abort(),
         }
     }
 
-    /// Ready when the client has given this exchange up. HTTP/1.1 clients are noticed on write.
+    /// Whether the client understands that a stream was reset.
+    pub(super) fn knows_resets(&self) -> bool {
+        matches!(self, Self::Http2(_))
+    }
+
+    /// No further request is read from an HTTP/1.1 connection.
+    pub(super) fn close_after(&mut self) {
+        if let Self::Http1(client) = self {
+            client.close_after();
+        }
+    }
+
+    /// Ready when the client has given this exchange up. To be asked again from time to time.
     pub(super) fn poll_gone(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::Http1(_) | Self::Muxed(_) => {
-                let _ = context;
-                Poll::Pending
-            }
+            Self::Http1(client) => client.poll_gone(context),
             Self::Http2(client) => client.poll_reset(context),
+            Self::Muxed(client) => client.poll_gone(context),
         }
     }
 }
@@ -95,6 +106,10 @@ macro_rules! each {
 impl<Io: AsyncRead + AsyncWrite + Unpin> Source for Client<'_, Io> {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
         each!(self, client => client.poll_frame(context))
+    }
+
+    fn is_ended(&self) -> bool {
+        each!(self, client => client.is_ended())
     }
 }
 

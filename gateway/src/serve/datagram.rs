@@ -32,7 +32,8 @@ const DATAGRAM_BYTES_MAX: usize = 65_527;
 pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, request: mux::Request) {
     let began = Instant::now();
     let Some((host, port)) = target_of(&request.path) else {
-        return request.responder.finish(400, &Fields::new(), Bytes::new());
+        let why = super::refused::why(&worker, "bad_authority");
+        return request.responder.finish(400, &why, Bytes::new());
     };
     let Some(flow) = Flow::datagrams(worker, Arc::clone(&session), host, port) else {
         return request.responder.reset(Code::INTERNAL_ERROR);
@@ -41,7 +42,9 @@ pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, request: m
     let _counted = session.stream();
     let end = match open(&flow, &tenant).await {
         Err(end) => {
-            request.responder.finish(403, &Fields::new(), Bytes::new());
+            let label = end.block_reason.or(end.error).unwrap_or("refused");
+            let why = super::refused::why(&flow.worker, label);
+            request.responder.finish(403, &why, Bytes::new());
             end
         }
         Ok(socket) => {

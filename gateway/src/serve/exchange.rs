@@ -12,11 +12,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::{self, Refusal};
 use super::client::Client;
+use super::connections::{self, After, How};
 use super::flow::Flow;
 use super::forward::{self, Failure, Forwarded};
 use super::hold::{self, Hold, Replay};
 use super::pulse::Pulse;
-use super::reach::{self, Opened, Target};
+use super::reach::{self, Opened};
 use super::transaction::Transaction;
 use super::upgrade;
 use crate::config::FrontingAction;
@@ -26,7 +27,10 @@ use crate::exchange::muxed::Muxed;
 use crate::exchange::{Request, Response, Scheme, Sink, Version, http2};
 use crate::snapshot::Tenant;
 use crate::stream::Io;
-use crate::verdict::{BodyFacts, Held, Ruled, Ruling, Subject, connect, on_exchange};
+use crate::verdict::{BodyFacts, Held, Ruled, Ruling, Subject, connect, on_exchange, proxy_status};
+
+/// One on a pooled connection, one on a fresh one, one over HTTP/1.1 where that was asked for.
+const ATTEMPTS_MAX: usize = 3;
 
 /// How a connection's exchanges may go on.
 pub(super) enum Way {
@@ -72,10 +76,13 @@ pub(super) async fn serve_http1<Io>(
         if draining.is_cancelled() {
             client.close_after();
         }
-        match run(flow, way, &mut Client::Http1(&mut client), request, &mut pulse).await {
+        // Boxed: an idle connection and a WebSocket live long and must not hold its memory.
+        let mut once = Client::Http1(&mut client);
+        let next = Box::pin(run(flow, way, &mut once, request, &mut pulse)).await;
+        match next {
             Next::Continue if client.is_persistent() => {}
             Next::Continue | Next::Close => break,
-            Next::Upgrade(upgrade) => return upgrade.splice(client).await,
+            Next::Upgrade(upgrade) => return upgrade.splice_http1(client).await,
         }
     }
     // The client may already be gone; there is nobody to tell.
@@ -94,7 +101,10 @@ pub(super) async fn serve_http2(
         return;
     };
     let mut client = Client::<Io>::Http2(client);
-    run(flow, way, &mut client, request, &mut Pulse::default()).await;
+    let next = Box::pin(run(flow, way, &mut client, request, &mut Pulse::default())).await;
+    if let (Next::Upgrade(upgrade), Client::Http2(client)) = (next, client) {
+        upgrade.splice_http2(client).await;
+    }
 }
 
 /// Serves one plain request that came on a tunnel's own HTTP/2 connection.
@@ -115,7 +125,11 @@ where
     transaction.block(error.label());
     transaction.record.http.status = Some(status);
     client.close_after();
-    let sent = client.start(answer::bare(status)).is_ok();
+    let mut response = answer::bare(status);
+    let gateway = flow.worker.pop.snapshot.gateway();
+    let why = proxy_status::malformed(&gateway.config.pop, error.label());
+    response.fields.push("proxy-status", why);
+    let sent = client.start(response).is_ok();
     if sent {
         drop(client.shutdown().await);
     }
@@ -151,6 +165,7 @@ where
         Cleared::Gone => return Next::Close,
     };
     super::rewrite::request(&tenant, &mut request, &transaction.set_headers);
+    super::websocket::complete(&mut request);
     let ((Some(dial), _) | (None, Way::Through(dial))) = (&dial, way) else { return Next::Close };
     exchange.forward(client, &request, &mut transaction, pulse, dial, permit).await
 }
@@ -161,6 +176,8 @@ fn misplaced(flow: &Flow, tenant: &Tenant, way: &Way, request: &Request) -> Opti
         return Some(refusal.clone());
     }
     match request.method() {
+        // An extended CONNECT for what nobody here speaks (RFC 9220 section 3).
+        "CONNECT" if request.upgrade.is_some() => return Some(Refusal::protocol()),
         // TRACE reflects cookies; CONNECT inside a decrypted stream would be an open relay.
         "TRACE" | "CONNECT" => return Some(Refusal::method()),
         _ => {}
@@ -299,7 +316,8 @@ impl Exchange<'_> {
         subject.port = request.port;
         let mut verdict = connect(&self.tenant.policy, &subject);
         if verdict.resolve_permit().is_some() {
-            let resolved = reach::resolve(self.flow, self.tenant, &target_of(request)).await;
+            let resolved =
+                reach::resolve(self.flow, self.tenant, &connections::target_of(request)).await;
             subject.address =
                 resolved.map_err(|error| Refusal::unreachable(&error))?.first().copied();
             verdict = connect(&self.tenant.policy, &subject);
@@ -374,9 +392,10 @@ impl Exchange<'_> {
         if !request.body.is_none() {
             transaction.open();
         }
-        let mut fresh = false;
-        loop {
-            let (mut opened, pooled) = match self.lease(request, dial, fresh).await {
+        let mut how = How::default();
+        for attempt in 1.. {
+            let leased = connections::lease(self.flow, self.tenant, request, dial, how).await;
+            let (mut opened, pooled) = match leased {
                 Ok(leased) => leased,
                 Err(error) => {
                     transaction.refresh();
@@ -387,36 +406,32 @@ impl Exchange<'_> {
             };
             transaction.refresh();
             transaction.origin_version(opened.lease.version());
-            if request.expects_continue && opened.lease.version() == Version::Http2 {
-                // HTTP/2 origins are not asked: they stop a body that they do not want.
-                self.go_on(client).await;
+            if self.mixes_logins(client, request, &opened) {
+                transaction.failed("http1_required", crate::ident::Blame::Client);
+                return Next::Close;
             }
-            let outcome = match forward::send(&permit, &mut opened.lease, request).await {
-                Err(failure) => Err(failure),
-                Ok(()) => {
-                    let mut judge = |_: &Response| true;
-                    forward::run(
-                        client,
-                        &mut self.replay,
-                        &mut opened.lease,
-                        request,
-                        transaction,
-                        pulse,
-                        &mut judge,
-                    )
-                    .await
-                }
-            };
-            match outcome {
+            let mut after = After::Pooled;
+            let outcome =
+                self.attempt(client, request, transaction, pulse, &permit, &mut opened, &mut after);
+            match outcome.await {
                 Ok(Forwarded::Done) => {
-                    self.give_back(opened);
+                    connections::give_back(self.flow, opened, after);
                     return Next::Continue;
                 }
                 Ok(Forwarded::Upgraded(response)) => {
                     return self.upgrade(opened, request, *response, transaction);
                 }
-                Err(failure) if !fresh && forward::may_retry(request, &failure, pooled) => {
-                    fresh = true;
+                Err(failure)
+                    if attempt < ATTEMPTS_MAX
+                        && forward::may_retry(request, &failure, pooled, &self.replay) =>
+                {
+                    if failure.wants_http1() {
+                        let key = reach::profile_key(&opened.key);
+                        self.flow.tenancy.profiles.note_http1_only(&key);
+                        self.flow.tenancy.pool.forget(self.flow.worker.index, &opened.key);
+                    }
+                    how = How { fresh: true, http1: how.http1 || failure.wants_http1() };
+                    self.replay.rewind();
                 }
                 Err(failure) => {
                     forward::give_up(&mut opened.lease);
@@ -424,41 +439,63 @@ impl Exchange<'_> {
                 }
             }
         }
+        Next::Close
     }
 
-    /// A connection for this exchange, and whether it had been idle.
-    async fn lease(
-        &self,
+    /// Sends the exchange once.
+    #[expect(clippy::too_many_arguments, reason = "what one attempt needs, from one caller")]
+    async fn attempt<Io>(
+        &mut self,
+        client: &mut Client<'_, Io>,
         request: &Request,
-        dial: &DialPermit,
-        fresh: bool,
-    ) -> Result<(Opened, bool), reach::Unreachable> {
-        let http2 = request.upgrade.is_none();
-        let by_flow = request.scheme == Scheme::Https && *request.host.text() == *self.flow.host;
-        if by_flow
-            && http2
-            && let Some(opened) = self.flow.first.lock().take()
-        {
-            return Ok((opened, false));
-        }
-        let mut target = target_of(request);
-        if by_flow {
-            target.pinned_address = self.flow.pinned_address;
-            target.port = self.flow.port;
-        }
-        if !fresh {
-            let addresses = reach::resolve(self.flow, self.tenant, &target).await?;
-            for address in addresses.iter() {
-                let key = reach::key(self.tenant, &target, *address, http2);
-                if let Some(lease) = self.flow.tenancy.pool.take(self.flow.worker.index, &key) {
-                    self.flow.seen.lock().address = Some(address.to_canonical());
-                    return Ok((Opened { lease, key, shared: true }, true));
-                }
+        transaction: &mut Transaction,
+        pulse: &mut Pulse,
+        permit: &SendPermit,
+        opened: &mut Opened,
+        after: &mut After,
+    ) -> Result<Forwarded, Failure>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (flow, version) = (self.flow, opened.lease.version());
+        if version == Version::Http2 {
+            // Only HTTP/2 origins can say that they did nothing with a request.
+            self.replay.keep();
+            // Nor are they asked whether they want a body: they stop one that they do not.
+            if request.expects_continue {
+                self.go_on(client).await;
             }
         }
-        let tolerate = self.flow.tenancy.coach.tolerates(&self.flow.session.who, &target.host);
-        let opened = reach::open(self.flow, self.tenant, dial, &target, http2, tolerate).await?;
-        Ok((opened, false))
+        forward::send(permit, &mut opened.lease, request).await?;
+        let key = &opened.key;
+        let mut judge = |response: &Response| {
+            *after = After::of(flow, (key, version), request, response);
+            true
+        };
+        let (lease, replay) = (&mut opened.lease, &mut self.replay);
+        forward::run(client, replay, lease, request, transaction, pulse, &mut judge).await
+    }
+
+    /// A login of several messages needs a connection of its own, which a client on HTTP/2 does
+    /// not have. It is told to come over HTTP/1.1, as an origin would tell it.
+    fn mixes_logins<Io>(
+        &self,
+        client: &mut Client<'_, Io>,
+        request: &Request,
+        opened: &Opened,
+    ) -> bool
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mixes = client.knows_resets()
+            && opened.lease.version() != Version::Http2
+            && connections::needs_own_connection(request);
+        if mixes {
+            let key = reach::profile_key(&opened.key);
+            self.flow.tenancy.profiles.note_binds_login(&key);
+            client.abort(Some(h2::Reason::HTTP_1_1_REQUIRED));
+        }
+        mixes
     }
 
     /// Tells a client that waits for it to send its body.
@@ -473,12 +510,6 @@ impl Exchange<'_> {
         }
     }
 
-    fn give_back(&self, opened: Opened) {
-        if opened.shared {
-            self.flow.tenancy.pool.put(self.flow.worker.index, &opened.key, opened.lease);
-        }
-    }
-
     fn upgrade(
         &self,
         opened: Opened,
@@ -486,9 +517,8 @@ impl Exchange<'_> {
         response: Response,
         transaction: &mut Transaction,
     ) -> Next {
-        transaction.record.http.status = Some(101);
         let transaction = transaction.hand_over();
-        let (flow, asked) = (Arc::clone(self.flow), request.clone());
+        let (flow, asked) = (Arc::clone(self.flow), request.detached());
         let url = self.url.to_owned();
         let recheck = Box::new(move || {
             let Some(tenant) = flow.tenant() else { return false };
@@ -515,23 +545,16 @@ impl Exchange<'_> {
         Io: AsyncRead + AsyncWrite + Unpin,
     {
         transaction.failed(failure.label, failure.blame);
-        if failure.unanswered {
+        let told_by_reset = failure.reset.is_some() && client.knows_resets();
+        if failure.unanswered && !told_by_reset {
             let refusal = Refusal::failed(failure.label);
             answer::refusal(client, self.tenant, request, transaction, &refusal).await;
             // It did not say that the connection ends, so the next request may be on its way.
             return next_after_answer(client, request);
         }
-        client.abort();
+        // As the client would have seen it without us; RPC libraries act on the reason.
+        client.abort(failure.reset);
         Next::Close
-    }
-}
-
-fn target_of(request: &Request) -> Target {
-    Target {
-        scheme: request.scheme,
-        host: request.host.text(),
-        port: request.port,
-        pinned_address: None,
     }
 }
 

@@ -11,8 +11,10 @@ use gateway_proto::target::Host;
 use parking_lot::Mutex;
 use policy::decrypt::DecryptAction;
 use policy::verdict::{DialPermit, Outcome};
+use tokio::sync::watch;
 
 use super::aside;
+use super::connections::Bound;
 use super::intercept;
 use super::notice;
 use super::pop::Worker;
@@ -55,6 +57,10 @@ pub(super) struct Flow {
     pub(super) seen: Mutex<Seen>,
     /// A connection opened ahead of the first exchange.
     pub(super) first: Mutex<Option<Opened>>,
+    /// Connections that carry this client's login.
+    pub(super) bound: Bound,
+    /// Whether the origin takes WebSockets on what the client speaks; `None` until it is known.
+    pub(super) websocket: Arc<watch::Sender<Option<bool>>>,
 }
 
 /// What is learned of the two TLS sides while the flow lives.
@@ -71,6 +77,8 @@ pub(super) struct Seen {
     pub(super) dns: Option<Duration>,
     pub(super) connect: Option<Duration>,
     pub(super) tls: Option<Duration>,
+    /// The client is to speak HTTP/1.1: the origin binds logins to connections.
+    pub(super) offer_http1_only: bool,
 }
 
 impl Flow {
@@ -92,6 +100,8 @@ impl Flow {
             pinned_address: None,
             seen: Mutex::default(),
             first: Mutex::default(),
+            bound: Bound::default(),
+            websocket: Arc::new(watch::Sender::new(None)),
         })
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use h2::Reason;
 use policy::verdict::SendPermit;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -12,6 +13,8 @@ use super::hold::Replay;
 use super::pulse::{BEAT, Pulse};
 use super::relay::{Pump, PumpError};
 use super::transaction::Transaction;
+use super::websocket;
+use crate::exchange::http2::stream_error;
 use crate::exchange::{Request, Response, Sink, Version};
 use crate::ident::Blame;
 use crate::origin::Lease;
@@ -22,11 +25,11 @@ const RESPONSE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Neither side moved a byte of a body for this long: long polling and SSE send keep-alives far
 /// more often.
 const STALL_TIME_MAX: Duration = Duration::from_secs(900);
+/// Interim responses relayed per exchange; more is a flood (CASES H1-18).
+const INTERIM_MAX: usize = 20;
 /// After the whole response an origin may go on reading the request this long without taking a
 /// byte; most that answer early never take another.
 const UPLOAD_LINGER_MAX: Duration = Duration::from_secs(30);
-/// Interim responses relayed per exchange; more is a flood (CASES H1-18).
-const INTERIM_MAX: usize = 20;
 
 /// How an exchange failed.
 #[derive(Debug)]
@@ -35,22 +38,52 @@ pub(super) struct Failure {
     pub(super) blame: Blame,
     /// Nothing of the response has reached the client: it can still be answered.
     pub(super) unanswered: bool,
-    /// The request may be sent again on a fresh connection.
+    /// The request may be sent again on a fresh connection, where that does no harm.
     pub(super) retryable: bool,
+    /// The origin says that it did nothing with the request: sending it again never does harm.
+    pub(super) unprocessed: bool,
+    /// The reason of the origin's RST_STREAM.
+    pub(super) reset: Option<Reason>,
 }
 
 impl Failure {
     fn origin(label: &'static str) -> Self {
-        Self { label, blame: Blame::Origin, unanswered: true, retryable: false }
+        Self {
+            label,
+            blame: Blame::Origin,
+            unanswered: true,
+            retryable: false,
+            unprocessed: false,
+            reset: None,
+        }
+    }
+
+    /// From what an origin's connection or stream said.
+    fn of(error: &io::Error) -> Self {
+        let failure = Self::origin(origin_label(error));
+        let Some(said) = stream_error(error).filter(|said| said.is_remote()) else {
+            return failure;
+        };
+        let reset = said.reason().filter(|_| said.is_reset());
+        // A stream above GOAWAY's last one, or refused (RFC 9113 section 8.7).
+        let unprocessed = said.is_go_away()
+            || matches!(reset, Some(Reason::REFUSED_STREAM | Reason::HTTP_1_1_REQUIRED));
+        Self { reset, unprocessed, ..failure }
+    }
+
+    /// Whether the origin wants to be asked over HTTP/1.1.
+    pub(super) fn wants_http1(&self) -> bool {
+        self.reset == Some(Reason::HTTP_1_1_REQUIRED)
     }
 
     fn client(label: &'static str) -> Self {
-        Self { label, blame: Blame::Client, unanswered: false, retryable: false }
+        Self { blame: Blame::Client, unanswered: false, ..Self::origin(label) }
     }
 
     fn begun(mut self) -> Self {
         self.unanswered = false;
         self.retryable = false;
+        self.unprocessed = false;
         self
     }
 }
@@ -71,10 +104,7 @@ pub(super) async fn send(
     lease: &mut Lease,
     request: &Request,
 ) -> Result<(), Failure> {
-    lease
-        .start(request)
-        .await
-        .map_err(|error| Failure { retryable: true, ..Failure::origin(origin_label(&error)) })
+    lease.start(request).await.map_err(|error| Failure { retryable: true, ..Failure::of(&error) })
 }
 
 /// Moves both bodies until the exchange has ended.
@@ -91,11 +121,11 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     let sent_at = Instant::now();
     let mut interim = 0;
     let mut continued = !request.expects_continue || lease.version() == Version::Http2;
-    let response = loop {
+    let mut response = loop {
         let response =
             head(client, replay, lease, &mut upload, transaction, pulse, sent_at).await?;
-        if response.status == 101 {
-            return upgraded(request, response);
+        if switches(request, lease, &response)? {
+            return Ok(Forwarded::Upgraded(Box::new(response)));
         }
         if !(100..200).contains(&response.status) {
             break response;
@@ -110,6 +140,7 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
             .await
             .map_err(|_| Failure::client("client_write"))?;
     };
+    replay.settle();
     let waited = sent_at.elapsed();
     transaction.waited += waited;
     transaction.record.cost.first_byte = Some(waited);
@@ -123,9 +154,12 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     if !judge(&response) {
         return Err(Failure { blame: Blame::Gateway, ..Failure::origin("blocked_response") });
     }
+    super::rewrite::response(&mut response);
     if !continued && upload.bytes() == 0 {
-        // The origin answered without asking for the body, so it may never be sent.
+        // The origin answered without asking for the body, so it may never be sent, and nobody
+        // can tell what comes next on the connection.
         upload.give_up();
+        client.close_after();
     }
     let bodiless = response.body.is_none()
         || request.method() == "HEAD"
@@ -140,12 +174,26 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     Ok(Forwarded::Done)
 }
 
-fn upgraded(request: &Request, response: Response) -> Result<Forwarded, Failure> {
-    // A 101 that nobody asked for is a smuggling attempt (CASES H1-16, H1-18).
-    if request.upgrade.is_none() {
-        return Err(Failure::origin("unexpected_upgrade"));
+/// Whether the origin switches protocols with this response.
+fn switches(request: &Request, lease: &Lease, response: &Response) -> Result<bool, Failure> {
+    let successful = (200..300).contains(&response.status);
+    match (&request.upgrade, lease.version()) {
+        // A 101 that nobody asked for is a smuggling attempt (CASES H1-16, H1-18).
+        (None, _) | (_, Version::Http2) if response.status == 101 => {
+            Err(Failure::origin("unexpected_upgrade"))
+        }
+        (None, _) => Ok(false),
+        (Some(_), Version::Http2) => Ok(successful),
+        (Some(_), _) if response.status == 101 => {
+            let proven = websocket::is_accepted(request, response);
+            if proven { Ok(true) } else { Err(Failure::origin("bad_websocket_accept")) }
+        }
+        // To a client that asked by extended CONNECT, any 2xx says that the stream is open.
+        (Some(_), _) if successful && request.version == Version::Http2 => {
+            Err(Failure::origin("no_upgrade"))
+        }
+        (Some(_), _) => Ok(false),
     }
-    Ok(Forwarded::Upgraded(Box::new(response)))
 }
 
 /// Uploads while it waits for the next response head.
@@ -167,18 +215,16 @@ async fn head<Io: AsyncRead + AsyncWrite + Unpin>(
                 }
                 // The origin may have answered and closed: its answer is read below.
                 Poll::Ready(Err(PumpError::Sink(error))) if upload.bytes() == 0 => {
-                    return Poll::Ready(Err(Failure {
-                        retryable: true,
-                        ..Failure::origin(origin_label(&error))
-                    }));
+                    return Poll::Ready(Err(Failure { retryable: true, ..Failure::of(&error) }));
                 }
-                Poll::Ready(Err(PumpError::Sink(_)) | Ok(())) | Poll::Pending => {}
+                Poll::Ready(Err(PumpError::Sink(_))) => upload.give_up(),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
         if let Poll::Ready(response) = lease.poll_response(context) {
             let response = response.map_err(|error| Failure {
                 retryable: error.kind() == io::ErrorKind::ConnectionReset && upload.bytes() == 0,
-                ..Failure::origin(origin_label(&error))
+                ..Failure::of(&error)
             });
             return Poll::Ready(response);
         }
@@ -209,6 +255,7 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
     pulse: &mut Pulse,
 ) -> Result<(), Failure> {
     let waiting = Instant::now();
+    transaction.underway = true;
     let mut moved = (upload.bytes(), download.bytes());
     let mut moved_at = waiting;
     let outcome = std::future::poll_fn(|context| {
@@ -227,14 +274,19 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
         if !download.is_done() {
             match download.poll(lease, client, context) {
                 Poll::Ready(Err(PumpError::Source(error))) => {
-                    return Poll::Ready(Err(Failure::origin(origin_label(&error)).begun()));
+                    return Poll::Ready(Err(Failure::of(&error).begun()));
                 }
                 Poll::Ready(Err(PumpError::Sink(_))) => {
                     return Poll::Ready(Err(Failure::client("client_write")));
                 }
+                Poll::Pending if client.poll_gone(context).is_ready() => {
+                    return Poll::Ready(Err(Failure::client("client_gone")));
+                }
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
         }
+        transaction.record.http.request_bytes = Some(upload.bytes());
+        transaction.record.http.response_bytes = Some(download.bytes());
         // An origin may answer early and still want the whole request (RFC 9113 section 8.1).
         if download.is_done() && upload.is_done() {
             return Poll::Ready(Ok(()));
@@ -256,6 +308,7 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
         Poll::Pending
     })
     .await;
+    transaction.underway = false;
     transaction.waited += waiting.elapsed();
     transaction.record.http.request_bytes = Some(upload.bytes());
     transaction.record.http.response_bytes = Some(download.bytes());
@@ -272,10 +325,16 @@ fn origin_label(error: &io::Error) -> &'static str {
 }
 
 /// Whether a failed attempt may be tried once more on a fresh connection (RFC 9110 section
-/// 9.2.2): nothing of the body has been used up and sending twice does no harm, or the
-/// connection was an idle one that had died.
-pub(super) fn may_retry(request: &Request, failure: &Failure, pooled: bool) -> bool {
-    pooled && failure.retryable && (request.body.is_none()) && request.is_idempotent()
+/// 9.2.2): the origin says that it did nothing with it and the whole body is still at hand, or
+/// the connection was an idle one that had died and sending twice does no harm.
+pub(super) fn may_retry(
+    request: &Request,
+    failure: &Failure,
+    pooled: bool,
+    replay: &Replay,
+) -> bool {
+    let stale = pooled && failure.retryable && request.body.is_none() && request.is_idempotent();
+    stale || (failure.unanswered && failure.unprocessed && replay.can_repeat())
 }
 
 /// Whether this version multiplexes, so that giving up must be said per stream.

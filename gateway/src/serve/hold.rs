@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -14,14 +14,56 @@ use crate::exchange::{Frame, Request, Sink, Source};
 use crate::limit::hold::HoldBudget;
 use crate::verdict::Held;
 
+/// What of a request body is kept until the origin is known to have taken the request, so that
+/// it can be sent again where the origin says that it did not: a form or an RPC, not an upload.
+const REPEAT_BYTES_MAX: usize = 64 * 1024;
+
 /// Frames that were read before the verdict, to be sent before the rest.
 #[derive(Default)]
 pub(super) struct Replay {
     frames: VecDeque<Frame>,
     ended: bool,
+    /// What was sent; `None` where it is not kept, or no longer.
+    sent: Option<VecDeque<Frame>>,
+    sent_bytes: usize,
 }
 
 impl Replay {
+    /// Begins an attempt whose frames are kept.
+    pub(super) fn keep(&mut self) {
+        self.sent = Some(VecDeque::new());
+        self.sent_bytes = 0;
+    }
+
+    /// Nothing will be sent again.
+    pub(super) fn settle(&mut self) {
+        self.sent = None;
+    }
+
+    /// Whether everything that was sent can be sent again.
+    pub(super) fn can_repeat(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// Puts what was sent before what is still to come.
+    pub(super) fn rewind(&mut self) {
+        for frame in self.sent.take().into_iter().flatten().rev() {
+            self.frames.push_front(frame);
+        }
+    }
+
+    fn note(&mut self, frame: &Frame) {
+        let Some(sent) = &mut self.sent else { return };
+        if let Frame::Data(data) = frame {
+            self.sent_bytes += data.len();
+        }
+        if self.sent_bytes > REPEAT_BYTES_MAX {
+            self.sent = None;
+        } else {
+            sent.push_back(frame.clone());
+        }
+    }
+
     /// A source that gives the held frames, then what the client still sends.
     pub(super) fn before<'a, S: Source>(&'a mut self, rest: &'a mut S) -> Replaying<'a, S> {
         Replaying { replay: self, rest }
@@ -36,11 +78,23 @@ pub(super) struct Replaying<'a, S> {
 
 impl<S: Source> Source for Replaying<'_, S> {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
-        match self.replay.frames.pop_front() {
-            Some(frame) => Poll::Ready(Ok(Some(frame))),
-            None if self.replay.ended => Poll::Ready(Ok(None)),
-            None => self.rest.poll_frame(context),
+        let frame = match self.replay.frames.pop_front() {
+            Some(frame) => Some(frame),
+            None if self.replay.ended => None,
+            None => ready!(self.rest.poll_frame(context))?,
+        };
+        match &frame {
+            Some(frame) => self.replay.note(frame),
+            None => self.replay.ended = true,
         }
+        if matches!(frame, Some(Frame::Trailers(_))) {
+            self.replay.ended = true;
+        }
+        Poll::Ready(Ok(frame))
+    }
+
+    fn is_ended(&self) -> bool {
+        self.replay.frames.is_empty() && (self.replay.ended || self.rest.is_ended())
     }
 }
 

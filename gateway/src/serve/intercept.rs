@@ -25,6 +25,8 @@ use crate::verdict::pinned::{Reason, Sign};
 
 /// What inner connections may speak, whatever the origin speaks.
 pub(super) const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// Where logins are bound to connections, HTTP/2 would mix them.
+const ALPN_HTTP1: [&[u8]; 1] = [b"http/1.1"];
 /// Browsers keep idle connections for some minutes; they open a new one at once.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Serves a TLS flow that is to be decrypted.
@@ -90,6 +92,7 @@ async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
     let passes = aside::lets_pass(tenant, Reason::ClientCertificate);
     let known = profiles.find(&key(*address), Instant::now());
     if let Some(profile) = known.filter(|profile| profile.findings.is_empty()) {
+        promise(flow, &profile);
         return match profile.wants_client_certificate && passes {
             true => Learned::WantsCertificate(None),
             false => Learned::Known,
@@ -100,7 +103,13 @@ async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
             let profile = flow.seen.lock().origin.as_ref().map(Profile::from);
             let wants = profile.as_ref().is_some_and(|it| it.wants_client_certificate);
             if let Some(profile) = profile {
-                profiles.learn(key(opened.key.address.ip()), profile, Instant::now());
+                let key = key(opened.key.address.ip());
+                let profile = profiles.learn(key.clone(), profile, Instant::now());
+                promise(flow, &profile);
+                // SETTINGS may have come before there was a profile to note them in.
+                if let Some(allowed) = *flow.websocket.borrow() {
+                    profiles.note_connect_protocol(&key, allowed);
+                }
             }
             if wants && passes {
                 return Learned::WantsCertificate(None);
@@ -121,6 +130,19 @@ async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
             Learned::WantsCertificate(Some(error))
         }
         Err(error) => Learned::Failed(error),
+    }
+}
+
+/// What the client may be promised of WebSockets: what the origin allows on HTTP/2, and the usual
+/// Upgrade where it speaks HTTP/1.1.
+fn promise(flow: &Flow, profile: &Profile) {
+    let speaks_http2 = profile.alpn.as_deref() == Some(b"h2") && !profile.http1_only;
+    let allowed = if speaks_http2 { profile.connect_protocol } else { Some(true) };
+    if allowed.is_some() {
+        flow.websocket.send_replace(allowed);
+    }
+    if profile.binds_login && (!speaks_http2) {
+        flow.seen.lock().offer_http1_only = true;
     }
 }
 
@@ -148,7 +170,8 @@ async fn connection(
             return flow.record(&tenant, began, &end);
         }
     };
-    match tls::accept(io, tls::client_facing(&leaf, &ALPN)).await {
+    let offered: &[&[u8]] = if flow.seen.lock().offer_http1_only { &ALPN_HTTP1 } else { &ALPN };
+    match tls::accept(io, tls::client_facing(&leaf, offered)).await {
         Err(error) => {
             match &error {
                 AcceptError::Pinned { .. } => aside::note_pinned(&flow, Sign::Refused),
@@ -251,7 +274,8 @@ where
 async fn http2(flow: Arc<Flow>, way: Way, io: Rewind<TlsStream<Rewind<Io>>>) {
     let way = Arc::new(way);
     let draining = flow.worker.pop.draining.clone();
-    streams::serve(io, &draining, |request, respond, running| {
+    let websocket = flow.websocket.subscribe();
+    streams::serve(io, websocket, &draining, |request, respond, running| {
         let (flow, way) = (Arc::clone(&flow), Arc::clone(&way));
         let session_ended = flow.session.ended.clone();
         let tasks = flow.worker.pop.tasks.clone();

@@ -4,6 +4,7 @@
 mod answer;
 mod aside;
 mod client;
+mod connections;
 mod datagram;
 mod drain;
 mod exchange;
@@ -26,6 +27,7 @@ mod transaction;
 mod tunnel;
 mod upgrade;
 mod upkeep;
+mod websocket;
 
 pub(crate) use start::guard;
 pub use start::{ServeError, run};

@@ -17,7 +17,7 @@ use crate::origin::pool::PoolKey;
 use crate::origin::resolve::ResolveError;
 use crate::origin::{Lease, OriginIo, http1, http2};
 use crate::snapshot::Tenant;
-use crate::tls::{FaultAction, FaultSettings, Finding, OriginFacts, OriginTlsError};
+use crate::tls::{FaultAction, FaultSettings, Finding, OriginFacts, OriginTlsError, ProfileKey};
 
 /// Where an exchange goes.
 #[derive(Clone, Debug)]
@@ -187,6 +187,11 @@ pub(super) fn key(tenant: &Tenant, target: &Target, address: IpAddr, http2: bool
     }
 }
 
+/// The profile that belongs to a connection.
+pub(super) fn profile_key(key: &PoolKey) -> ProfileKey {
+    ProfileKey { host: Arc::clone(&key.host), port: key.address.port(), address: key.address.ip() }
+}
+
 /// Opens a connection: dialled, verified, judged, HTTP/2 where the origin chose it.
 pub(super) async fn open(
     flow: &Flow,
@@ -292,14 +297,19 @@ async fn start_http2(
     key: &PoolKey,
     shared: bool,
 ) -> Result<Lease, Unreachable> {
+    let (websocket, tenancy) = (Arc::clone(&flow.websocket), Arc::clone(&flow.tenancy));
+    let profile = profile_key(key);
+    let learned = move |allowed| {
+        websocket.send_replace(Some(allowed));
+        tenancy.profiles.note_connect_protocol(&profile, allowed);
+    };
     let (connection, driver) =
-        http2::builder().handshake(io).await.map_err(|_| Unreachable::Http2)?;
+        http2::Connection::open(io, learned).await.map_err(|_| Unreachable::Http2)?;
     let ended = flow.tenancy.ended.clone();
     // Not among the tasks a drain waits for: idle connections to origins hold nobody up.
     tokio::spawn(async move {
         tokio::select! {
-            // How it ended shows at the exchanges on it.
-            _ = driver => {}
+            () = driver => {}
             () = ended.cancelled() => {}
         }
     });

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use gateway_proto::fields::Fields;
 use moka::sync::Cache;
 use parking_lot::Mutex;
 
@@ -12,6 +13,7 @@ use super::pop::Worker;
 use crate::event::{Client, POP_TENANT, Record, RecordType};
 use crate::ident::{AccessMethod, TenantName};
 use crate::tunnel::accept::Refusal;
+use crate::verdict::proxy_status;
 
 /// A tenant's refusals are written one by one up to here per source, reason and minute: far more
 /// than a person or a misconfigured device makes. Who guesses tokens or floods handshakes is seen,
@@ -97,6 +99,14 @@ pub(super) fn record(worker: &Worker, peer: SocketAddr, access: AccessMethod, re
     record.end.error = Some(label);
     record.end.error_side = Some(refusal.reason.blame());
     worker.events.append(tenant, &record);
+}
+
+/// The `Proxy-Status` of a tunnel's own answer.
+pub(super) fn why(worker: &Worker, label: &str) -> Fields {
+    let gateway = worker.pop.snapshot.gateway();
+    let mut fields = Fields::new();
+    fields.push("Proxy-Status", proxy_status::failed(&gateway.config.pop, label));
+    fields
 }
 
 #[cfg(test)]

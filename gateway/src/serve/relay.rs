@@ -79,7 +79,12 @@ impl Pump {
             }
             budget -= 1;
             match source.poll_frame(context) {
-                Poll::Ready(frame) => self.take(frame, sink)?,
+                Poll::Ready(frame) => {
+                    self.take(frame, sink)?;
+                    if self.stage == Stage::Moving && source.is_ended() {
+                        self.finish(sink)?;
+                    }
+                }
                 Poll::Pending => {
                     // Nothing more for now: what is buffered must not wait for it (SSE, gRPC).
                     ready!(sink.poll_flush(context)).map_err(PumpError::Sink)?;
@@ -158,6 +163,21 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    splice_noting(client, origin, idle, withdrawn, |_, _| {}).await
+}
+
+/// [`splice`] that tells `note` the bytes of each direction as they move.
+pub(super) async fn splice_noting<A, B>(
+    client: &mut A,
+    origin: &mut B,
+    idle: Duration,
+    withdrawn: impl Future<Output = ()>,
+    mut note: impl FnMut(u64, u64),
+) -> Spliced
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
     let (mut up, mut down) = (Direction::default(), Direction::default());
     let mut quiet = std::pin::pin!(sleep(idle));
     let mut moved_at = Instant::now();
@@ -165,11 +185,21 @@ where
         let before = (up.progress(), down.progress());
         let sent = up.poll(client, origin, context);
         let received = down.poll(origin, client, context);
+        note(up.bytes, down.bytes);
         if let Poll::Ready(Err((reading, error))) = sent {
+            // The origin has said all and takes no more, or the client just closes then, as many
+            // do: nothing was cut off.
+            if down.done {
+                return Poll::Ready(None);
+            }
             let side = if reading { SpliceSide::Client } else { SpliceSide::Origin };
             return Poll::Ready(Some((side, error.kind())));
         }
         if let Poll::Ready(Err((reading, error))) = received {
+            // TLS that stops without close_notify after the client has ended.
+            if reading && up.done && error.kind() == io::ErrorKind::UnexpectedEof {
+                return Poll::Ready(None);
+            }
             let side = if reading { SpliceSide::Origin } else { SpliceSide::Client };
             return Poll::Ready(Some((side, error.kind())));
         }

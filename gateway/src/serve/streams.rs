@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,21 +22,26 @@ const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(150);
 /// After a GOAWAY an idle client has this long to close: a round trip anywhere on earth.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Serves a connection. `each` starts what serves one stream, tracked by the tracker it is given.
+/// Serves a connection. `websocket` says whether extended CONNECT may be promised, once that is
+/// known; `each` starts what serves one stream, tracked by the tracker it is given.
 pub(super) async fn serve<Io>(
     io: Io,
+    mut websocket: watch::Receiver<Option<bool>>,
     draining: &CancellationToken,
     mut each: impl FnMut(http::Request<RecvStream>, SendResponse<Bytes>, &TaskTracker),
 ) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let handshake = timeout(PREFACE_TIME_MAX, http2::builder().handshake(io));
+    let mut promised = *websocket.borrow_and_update() == Some(true);
+    let handshake = timeout(PREFACE_TIME_MAX, http2::builder(promised).handshake(io));
     let Ok(Ok(mut connection)) = handshake.await else { return };
     let running = TaskTracker::new();
     let (mut leaving, mut found_idle) = (false, false);
     loop {
+        let wanted = *websocket.borrow() == Some(true);
         let accepted = tokio::select! {
-            accepted = connection.accept() => accepted,
+            accepted = accept(&mut connection, wanted, &mut promised) => accepted,
+            Ok(()) = websocket.changed(), if !promised => continue,
             () = sleep(IDLE_LOOK_INTERVAL), if !leaving => {
                 leaving = found_idle && running.is_empty();
                 found_idle = running.is_empty();
@@ -60,6 +66,24 @@ pub(super) async fn serve<Io>(
     }
 }
 
+/// The next stream. Promises WebSockets meanwhile, once that is wanted (RFC 8441 section 3 lets it
+/// come late): our first SETTINGS must have been acknowledged before further ones go out.
+async fn accept<Io: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut h2::server::Connection<Io, Bytes>,
+    wanted: bool,
+    promised: &mut bool,
+) -> Option<Result<(http::Request<RecvStream>, SendResponse<Bytes>), h2::Error>> {
+    std::future::poll_fn(|context| {
+        let accepted = connection.poll_accept(context);
+        if accepted.is_ready() || *promised || !wanted {
+            return accepted;
+        }
+        *promised = connection.enable_connect_protocol().is_ok();
+        connection.poll_accept(context)
+    })
+    .await
+}
+
 async fn farewell(running: &TaskTracker) {
     running.wait().await;
     sleep(FAREWELL).await;
@@ -82,7 +106,8 @@ mod tests {
     async fn connected(work: Duration) -> (SendRequest<Bytes>, JoinHandle<Instant>) {
         let (near, far) = duplex(64 * 1024);
         let serving = tokio::spawn(async move {
-            serve(far, &CancellationToken::new(), |_, mut respond, running| {
+            let (_, unknown) = watch::channel(None);
+            serve(far, unknown, &CancellationToken::new(), |_, mut respond, running| {
                 tokio::spawn(running.track_future(async move {
                     sleep(work).await;
                     respond.send_response(http::Response::new(()), true).unwrap();
@@ -131,7 +156,8 @@ mod tests {
         let (mut near, far) = duplex(1024);
         near.write_all(b"PRI * HTTP").await.unwrap();
         let began = Instant::now();
-        serve(far, &CancellationToken::new(), |_, _, _| {}).await;
+        let (_, unknown) = watch::channel(None);
+        serve(far, unknown, &CancellationToken::new(), |_, _, _| {}).await;
         assert!(began.elapsed() <= PREFACE_TIME_MAX + SECOND);
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct Transaction {
     pub(super) set_headers: SmallVec<[RuleIndex; 4]>,
     /// Handed over to whoever goes on with the exchange; nothing is written here.
     moved: bool,
+    /// Bodies or bytes are being moved: dropped now, the exchange was cut.
+    pub(super) underway: bool,
 }
 
 impl Transaction {
@@ -62,6 +64,7 @@ impl Transaction {
             deciding: None,
             set_headers: SmallVec::new(),
             moved: false,
+            underway: false,
         }
     }
 
@@ -153,6 +156,7 @@ impl Transaction {
             deciding: self.deciding,
             set_headers: SmallVec::new(),
             moved: false,
+            underway: false,
         }
     }
 
@@ -189,8 +193,9 @@ impl Drop for Transaction {
         if self.moved {
             return;
         }
-        // Dropped before anything was said to the client: it went away, or its tunnel did.
-        if self.record.http.status.is_none() && self.record.end.error.is_none() {
+        // Dropped before all was said to the client: it went away, or its tunnel did.
+        let cut = self.record.http.status.is_none() || self.underway;
+        if cut && self.record.end.error.is_none() {
             self.failed("client_gone", Blame::Client);
         }
         let total = self.began.elapsed();

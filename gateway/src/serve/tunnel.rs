@@ -23,6 +23,7 @@ use crate::tunnel::Session;
 use crate::tunnel::accept::{self, Accepted, Refusal, RefusalReason};
 use crate::tunnel::http1::{self, First};
 use crate::tunnel::mux::{self, Code};
+use crate::verdict::proxy_status;
 
 /// Receive windows of all streams of one tunnel together: several streams at 1 Gbit/s and 100 ms.
 const TUNNEL_WINDOW_BYTES: u64 = 32 * 1024 * 1024;
@@ -106,7 +107,7 @@ async fn muxed_tunnel(
             session = by_token(&worker, &tenant, &request, &facts, channel.as_deref(), peer);
         }
         let Some(session) = &session else {
-            request.responder.finish(407, &challenge(), Bytes::new());
+            request.responder.finish(407, &challenge(&worker), Bytes::new());
             continue;
         };
         let (worker, session) = (Arc::clone(&worker), Arc::clone(session));
@@ -159,7 +160,10 @@ async fn stream(worker: Arc<Worker>, session: Arc<Session>, request: mux::Reques
             flow::serve(worker, session, authority.host, port, io, Bytes::new()).await;
         }
         (b"CONNECT", Some(b"connect-udp")) => datagram::serve(worker, session, request).await,
-        (b"CONNECT", Some(_)) => request.responder.finish(501, &Fields::new(), Bytes::new()),
+        (b"CONNECT", Some(_)) => {
+            let why = refused::why(&worker, "protocol_not_supported");
+            request.responder.finish(501, &why, Bytes::new());
+        }
         _ => {
             let Some(flow) = Flow::proxy(worker, Arc::clone(&session)) else { return };
             let _counted = session.stream();
@@ -199,7 +203,8 @@ pub(super) async fn plain_tunnel(
             Ok(first) => first,
             Err(error) => {
                 if let http1::FirstError::Malformed(malformed) = &error {
-                    drop(http1::answer(&mut io, malformed.status(), &closing(), b"").await);
+                    let why = closing(&worker, malformed.label());
+                    drop(http1::answer(&mut io, malformed.status(), &why, b"").await);
                 }
                 return;
             }
@@ -221,7 +226,7 @@ pub(super) async fn plain_tunnel(
                 // A client that has shown nothing is asked, and may answer on this connection.
                 let bodiless = !first.head.fields.has("content-length")
                     && !first.head.fields.has("transfer-encoding");
-                let answered = http1::answer(&mut io, 407, &challenge(), b"").await;
+                let answered = http1::answer(&mut io, 407, &challenge(&worker), b"").await;
                 if told && bodiless && first.rest.is_empty() && answered.is_ok() {
                     continue;
                 }
@@ -258,7 +263,7 @@ async fn only(worker: &Arc<Worker>, session: &Arc<Session>, mut io: Io, first: F
             intercept::proxied(Arc::new(flow), Rewind::new(prefix.into(), io)).await;
         }
         Ok(RequestTarget::Origin(_) | RequestTarget::Asterisk) | Err(_) => {
-            drop(http1::answer(&mut io, 400, &closing(), b"").await);
+            drop(http1::answer(&mut io, 400, &closing(worker, "target_form"), b"").await);
         }
     }
 }
@@ -278,16 +283,18 @@ pub(super) async fn explicit(
     Box::pin(plain_tunnel(worker, io, tenant, None, None, peer, access)).await;
 }
 
-fn challenge() -> Fields {
-    let mut fields = Fields::new();
+fn challenge(worker: &Worker) -> Fields {
+    let mut fields = refused::why(worker, "authentication_required");
     fields.push("Proxy-Authenticate", "Basic realm=\"sluice\", charset=\"UTF-8\"");
     fields.push("Proxy-Authenticate", "Bearer realm=\"sluice\"");
     fields.push("Content-Length", "0");
     fields
 }
 
-fn closing() -> Fields {
+fn closing(worker: &Worker, label: &str) -> Fields {
+    let gateway = worker.pop.snapshot.gateway();
     let mut fields = Fields::new();
+    fields.push("Proxy-Status", proxy_status::malformed(&gateway.config.pop, label));
     fields.push("Content-Length", "0");
     fields.push("Connection", "close");
     fields

@@ -1,4 +1,4 @@
-//! After `101 Switching Protocols`: raw bytes both ways, one record for the whole of it.
+//! After the protocol was switched: raw bytes both ways, one record for the whole of it.
 
 use std::time::Duration;
 
@@ -6,21 +6,25 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::flow::withdrawn;
-use super::relay::{SpliceSide, splice};
+use super::relay::{SpliceSide, splice_noting};
 use super::transaction::Transaction;
+use super::websocket;
 use crate::exchange::http1::Http1;
+use crate::exchange::http2::Http2;
 use crate::exchange::{Request, Response, Sink};
 use crate::ident::Blame;
-use crate::origin::{Lease, OriginIo, http1};
+use crate::origin::{Lease, UpgradedIo};
 use crate::stream::Rewind;
 
 /// A WebSocket without a ping or message for this long is dead: common servers ping within a
 /// minute.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(3600);
 
-/// An exchange that goes on as another protocol.
+/// An exchange that goes on as another protocol. Each side may have asked for it, or been asked,
+/// by Upgrade or by extended CONNECT.
 pub(super) struct Upgrade {
-    origin: Box<http1::Http1<OriginIo>>,
+    origin: Rewind<UpgradedIo>,
+    request: Request,
     response: Response,
     protocol: Bytes,
     transaction: Transaction,
@@ -40,46 +44,67 @@ impl Upgrade {
         recheck: Recheck,
     ) -> Option<Self> {
         let protocol = request.upgrade.clone()?;
-        match lease {
-            Lease::Http1(origin) => Some(Self { origin, response, protocol, transaction, recheck }),
-            Lease::Http2 { .. } => None,
-        }
+        let (io, rest) = lease.into_upgraded()?;
+        let (origin, request) = (Rewind::new(rest, io), request.clone());
+        Some(Self { origin, request, response, protocol, transaction, recheck })
     }
 
-    /// Tells the client, then relays until both sides have ended.
-    pub(super) async fn splice<Io>(mut self: Box<Self>, mut client: Http1<Io>)
+    /// Tells a client that asked by Upgrade, then relays until both sides have ended.
+    pub(super) async fn splice_http1<Io>(mut self: Box<Self>, mut client: Http1<Io>)
     where
         Io: AsyncRead + AsyncWrite + Unpin,
     {
-        let told = client.start_upgrade(self.response, &self.protocol);
+        let response = websocket::for_http1(&self.request, self.response.clone());
+        let told = client.start_upgrade(response, &self.protocol);
         let flushed = std::future::poll_fn(|context| client.poll_flush(context)).await;
         if told.and(flushed).is_err() {
             return self.transaction.failed("client_write", Blame::Client);
         }
-        self.transaction.open();
-        let (client_io, from_client) = client.into_upgraded();
-        let (origin_io, from_origin) = self.origin.into_upgraded();
-        let mut client_io = Rewind::new(from_client, client_io);
-        let mut origin_io = Rewind::new(from_origin, origin_io);
-        let began = std::time::Instant::now();
-        let flow = self.transaction.flow_shared();
-        let withdrawn = withdrawn(&flow, &*self.recheck);
-        let spliced = splice(&mut client_io, &mut origin_io, IDLE_TIME_MAX, withdrawn).await;
-        self.transaction.waited += began.elapsed();
-        self.transaction.record.http.request_bytes = Some(spliced.from_client);
-        self.transaction.record.http.response_bytes = Some(spliced.to_client);
-        match spliced.error {
-            None => {}
-            Some((SpliceSide::Client, _)) => {
-                self.transaction.failed("client_reset", Blame::Client);
+        self.transaction.record.http.status = Some(101);
+        let (io, early) = client.into_upgraded();
+        self.relay(Rewind::new(early, io)).await;
+    }
+
+    /// Tells a client that asked by extended CONNECT, then relays.
+    pub(super) async fn splice_http2(mut self: Box<Self>, client: Http2) {
+        match client.start_upgrade(&websocket::for_http2(self.response.clone())) {
+            Ok(io) => {
+                self.transaction.record.http.status = Some(200);
+                self.relay(io).await;
             }
-            Some((SpliceSide::Origin, _)) => {
-                self.transaction.failed("origin_reset", Blame::Origin);
-            }
-            Some((SpliceSide::Idle, _)) => self.transaction.failed("idle", Blame::Gateway),
-            Some((SpliceSide::Withdrawn, _)) => {
-                self.transaction.failed("withdrawn", Blame::Gateway);
-            }
+            Err(_) => self.transaction.failed("client_write", Blame::Client),
         }
+    }
+
+    async fn relay<Io: AsyncRead + AsyncWrite + Unpin>(self: Box<Self>, mut client: Io) {
+        let Self { mut origin, mut transaction, recheck, request, response, protocol } = *self;
+        // Their fields share the buffers that the heads were read into.
+        drop((request, response, protocol));
+        transaction.open();
+        transaction.underway = true;
+        let began = std::time::Instant::now();
+        let flow = transaction.flow_shared();
+        let withdrawn = withdrawn(&flow, &*recheck);
+        // Noted as it goes: the session may end amid it.
+        let http = &mut transaction.record.http;
+        let progress = |up, down| {
+            http.request_bytes = Some(up);
+            http.response_bytes = Some(down);
+        };
+        let spliced =
+            splice_noting(&mut client, &mut origin, IDLE_TIME_MAX, withdrawn, progress).await;
+        transaction.waited += began.elapsed();
+        transaction.underway = false;
+        let (label, blame) = match spliced.error {
+            None => return,
+            Some((SpliceSide::Client, _)) => ("client_reset", Blame::Client),
+            Some((SpliceSide::Origin, _)) => ("origin_reset", Blame::Origin),
+            Some((SpliceSide::Idle, _)) => ("idle", Blame::Gateway),
+            Some((SpliceSide::Withdrawn, _)) if flow.session.ended.is_cancelled() => {
+                ("client_gone", Blame::Client)
+            }
+            Some((SpliceSide::Withdrawn, _)) => ("withdrawn", Blame::Gateway),
+        };
+        transaction.failed(label, blame);
     }
 }

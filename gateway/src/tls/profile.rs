@@ -38,6 +38,11 @@ pub struct Profile {
     pub wants_client_certificate: bool,
     /// Its SETTINGS had ENABLE_CONNECT_PROTOCOL (RFC 8441); `None` until they were seen.
     pub connect_protocol: Option<bool>,
+    /// It answered HTTP_1_1_REQUIRED: HTTP/2 is no longer tried.
+    pub http1_only: bool,
+    /// It asked for a login that is bound to a connection (NTLM, Negotiate) over HTTP/1.1, which
+    /// HTTP/2 cannot carry: clients are not offered it.
+    pub binds_login: bool,
     /// Seen in a resumed handshake, in which no client certificate is ever asked for.
     pub resumed: bool,
 }
@@ -49,6 +54,8 @@ impl From<&OriginFacts> for Profile {
             findings: facts.certificate.findings.clone(),
             wants_client_certificate: facts.wanted_client_certificate,
             connect_protocol: None,
+            http1_only: false,
+            binds_login: false,
             resumed: facts.resumed,
         }
     }
@@ -92,6 +99,8 @@ impl Profiles {
         if let Some(before) = known.find(&key) {
             let before = &before.profile;
             profile.connect_protocol = profile.connect_protocol.or(before.connect_protocol);
+            profile.http1_only |= before.http1_only;
+            profile.binds_login |= before.binds_login;
             profile.wants_client_certificate |= profile.resumed && before.wants_client_certificate;
         }
         let profile = Arc::new(profile);
@@ -103,6 +112,20 @@ impl Profiles {
     pub fn note_connect_protocol(&self, key: &ProfileKey, allowed: bool) {
         if let Some(learned) = self.known.lock().find(key) {
             Arc::make_mut(&mut learned.profile).connect_protocol = Some(allowed);
+        }
+    }
+
+    /// Records that the origin refused HTTP/2 with HTTP_1_1_REQUIRED.
+    pub fn note_http1_only(&self, key: &ProfileKey) {
+        if let Some(learned) = self.known.lock().find(key) {
+            Arc::make_mut(&mut learned.profile).http1_only = true;
+        }
+    }
+
+    /// Records that the origin binds logins to connections.
+    pub fn note_binds_login(&self, key: &ProfileKey) {
+        if let Some(learned) = self.known.lock().find(key) {
+            Arc::make_mut(&mut learned.profile).binds_login = true;
         }
     }
 

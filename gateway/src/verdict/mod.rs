@@ -9,6 +9,7 @@ mod held;
 mod instance;
 pub mod notice;
 pub mod pinned;
+pub mod proxy_status;
 pub mod question;
 
 pub use connect::{ConnectSubject, connect, decrypt};

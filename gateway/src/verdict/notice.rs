@@ -24,7 +24,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The stable name in problems and `Proxy-Status`.
+    /// The stable name in problems.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -67,7 +67,6 @@ pub fn answer(request: &Request, notice: &Notice<'_>) -> (Response, Bytes) {
         problem::document(notice)
     };
     fields.push("cache-control", "no-store");
-    fields.push("proxy-status", problem::proxy_status(notice));
     let body = Bytes::from(body);
     (Response::new(notice.status, fields, body.len() as u64), body)
 }

@@ -27,10 +27,8 @@ async fn shared(pool: &Pool) -> JoinHandle<()> {
         let mut server = h2::server::handshake(far).await.unwrap();
         while server.accept().await.is_some() {}
     });
-    let (connection, driver) = h2::client::handshake(near).await.unwrap();
-    let driving = tokio::spawn(async move {
-        driver.await.ok();
-    });
+    let (connection, driver) = Connection::open(near, |_| {}).await.unwrap();
+    let driving = tokio::spawn(driver);
     pool.share(0, &key(), connection);
     driving
 }

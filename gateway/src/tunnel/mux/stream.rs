@@ -84,6 +84,11 @@ impl MuxStream {
         (self.recv, self.send)
     }
 
+    /// Ready when the peer has given the stream up (or the tunnel ended).
+    pub fn poll_abandoned(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.send.poll_broken(context)
+    }
+
     /// Breaks the stream off with `code`.
     pub fn reset(self, code: Code) {
         self.send.reset(code);

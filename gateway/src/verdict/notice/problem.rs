@@ -1,4 +1,4 @@
-//! The same facts for programs: RFC 9457 problem documents and RFC 9209 `Proxy-Status`.
+//! The same facts for programs: RFC 9457 problem documents.
 
 use serde_json::json;
 
@@ -37,36 +37,4 @@ pub(super) fn document(notice: &Notice<'_>) -> String {
         }
     }
     format!("{document:#}\n")
-}
-
-/// `Proxy-Status` (RFC 9209): which hop answered and why. Only tokens of our own go into it.
-pub(super) fn proxy_status(notice: &Notice<'_>) -> String {
-    let error = match (notice.kind, notice.label) {
-        (Kind::Blocked | Kind::Coached, _) => "http_request_denied",
-        (Kind::Fault, _) => "tls_certificate_error",
-        (Kind::Failed, Some(label)) => registered(label),
-        (Kind::Failed, None) => "proxy_internal_error",
-    };
-    match notice.label {
-        Some(label) => format!("sluice; error={error}; details=\"{label}\""),
-        None => format!("sluice; error={error}"),
-    }
-}
-
-/// The registered error type of RFC 9209 section 2.3 that fits one of our labels.
-fn registered(label: &str) -> &'static str {
-    match label {
-        "dns_timeout" => "dns_timeout",
-        label if label.starts_with("dns_") => "dns_error",
-        "connect_refused" => "connection_refused",
-        "connect_timeout" => "connection_timeout",
-        "unreachable" | "no_address" => "destination_ip_unroutable",
-        "origin_reset" | "connect_reset" => "connection_terminated",
-        "origin_timeout" | "stalled" => "http_response_timeout",
-        "malformed_http" => "http_protocol_error",
-        "response_truncated" => "http_response_incomplete",
-        label if label.starts_with("origin_") => "tls_protocol_error",
-        "method_not_allowed" => "http_request_error",
-        _ => "proxy_internal_error",
-    }
 }
