@@ -22,6 +22,27 @@ pub struct Chain {
     pub key: PrivateKeyDer<'static>,
 }
 
+impl Chain {
+    /// The certificates as PEM, leaf first.
+    #[must_use]
+    pub fn certificates_pem(&self) -> String {
+        self.certificates.iter().map(|one| pem("CERTIFICATE", one)).collect()
+    }
+
+    /// The key as PEM (PKCS #8).
+    #[must_use]
+    pub fn key_pem(&self) -> String {
+        pem("PRIVATE KEY", self.key.secret_der())
+    }
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    use base64::Engine;
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
+}
+
 impl Clone for Chain {
     fn clone(&self) -> Self {
         Self { certificates: self.certificates.clone(), key: self.key.clone_key() }

@@ -9,4 +9,5 @@ pub mod message;
 pub mod tls;
 pub mod tunnel;
 pub mod udp;
+pub mod websocket;
 pub(crate) mod wire;

@@ -54,7 +54,10 @@ async fn exchange(wire: &mut Wire, connection: usize, shared: &Shared) -> io::Re
         wire.stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
     let upgrade = seen.field("upgrade").is_some_and(|v| v.eq_ignore_ascii_case("websocket"));
-    if upgrade && let Some(key) = seen.field("sec-websocket-key") {
+    if upgrade
+        && !shared.has_answer(&seen.target)
+        && let Some(key) = seen.field("sec-websocket-key")
+    {
         let reply = websocket::reply(key);
         shared.requested(seen);
         wire.stream.write_all(reply.as_bytes()).await?;

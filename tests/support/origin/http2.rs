@@ -22,8 +22,10 @@ pub(super) async fn serve(stream: BoxStream, connection: usize, shared: Arc<Shar
     builder
         .initial_window_size(WINDOW_BYTES)
         .initial_connection_window_size(4 * WINDOW_BYTES)
-        .max_header_list_size(1024 * 1024)
-        .enable_connect_protocol();
+        .max_header_list_size(1024 * 1024);
+    if shared.websocket_on_http2 {
+        builder.enable_connect_protocol();
+    }
     let Ok(mut requests) = builder.handshake::<_, Bytes>(stream).await else { return };
     while let Some(Ok((request, respond))) = requests.accept().await {
         let shared = Arc::clone(&shared);
@@ -50,12 +52,17 @@ async fn exchange(
         fields: pairs(&head.headers),
         ..Seen::default()
     };
-    if head.method == Method::CONNECT {
+    if head.method == Method::CONNECT && !shared.has_answer(&seen.target) {
         shared.requested(seen);
         let sender = respond.send_response(Response::new(()), false)?;
         let mut stream: BoxStream = Box::new(H2Stream::new(sender, body));
         websocket::echo(&mut stream, BytesMut::new()).await.ok();
         return Ok(());
+    }
+    if head.method == Method::CONNECT {
+        let answer = shared.answer(&seen, b"");
+        shared.requested(seen);
+        return send(respond, &answer, false).await;
     }
     let mut taken = Taken { kept: Vec::new(), hash: Sha256::new(), bytes: 0 };
     while let Some(data) = body.data().await {

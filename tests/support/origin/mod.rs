@@ -3,6 +3,7 @@
 mod answer;
 mod http1;
 mod http2;
+pub mod manual;
 pub mod openssl;
 pub mod websocket;
 
@@ -77,6 +78,7 @@ pub struct Build {
     answers: HashMap<String, Answer>,
     alpn: Option<Vec<&'static str>>,
     client_certificate: Option<bool>,
+    no_websocket_on_http2: bool,
     pki: Option<Arc<Pki>>,
 }
 
@@ -109,6 +111,13 @@ impl Build {
         self
     }
 
+    /// Does not allow extended CONNECT on HTTP/2 (RFC 8441).
+    #[must_use]
+    pub fn no_websocket_on_http2(mut self) -> Self {
+        self.no_websocket_on_http2 = true;
+        self
+    }
+
     /// Asks for a client certificate; `required` ends the handshake without one.
     #[must_use]
     pub fn wants_client_certificate(mut self, required: bool) -> Self {
@@ -138,7 +147,12 @@ impl Build {
         let alpn = self.alpn.unwrap_or_else(|| vec!["h2", "http/1.1"]);
         let config = server_config(certificates, &alpn, self.client_certificate, &pki);
         let origin = Origin {
-            shared: Arc::new(Shared { pki, answers: self.answers, record: Mutex::default() }),
+            shared: Arc::new(Shared {
+                pki,
+                answers: self.answers,
+                websocket_on_http2: !self.no_websocket_on_http2,
+                record: Mutex::default(),
+            }),
             tls: listener.local_addr().expect("an address"),
             plain: plain.local_addr().expect("an address"),
         };
@@ -151,6 +165,7 @@ impl Build {
 struct Shared {
     pki: Arc<Pki>,
     answers: HashMap<String, Answer>,
+    websocket_on_http2: bool,
     record: Mutex<Record>,
 }
 
@@ -169,6 +184,11 @@ impl Shared {
 
     fn requested(&self, seen: Seen) {
         self.record.lock().expect("the record").requests.push(seen);
+    }
+
+    /// Whether a path has an answer of its own.
+    fn has_answer(&self, target: &str) -> bool {
+        self.answers.contains_key(target.split('?').next().unwrap_or_default())
     }
 
     fn answer(&self, seen: &Seen, body: &[u8]) -> Answer {

@@ -5,7 +5,7 @@ use std::io;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::{BoxStream, sha1};
 
@@ -45,7 +45,7 @@ pub(super) async fn echo(stream: &mut BoxStream, mut buffer: BytesMut) -> io::Re
 /// # Errors
 /// Those of the stream.
 pub async fn read_frame(
-    stream: &mut BoxStream,
+    stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
 ) -> io::Result<Option<(u8, Vec<u8>)>> {
     loop {
