@@ -207,3 +207,72 @@ async fn chromium_is_warned_of_a_bad_certificate_and_goes_on() {
     let event = gateway.await_event("acme", |one| one["justification"] == "the vendor knows").await;
     assert_eq!(event["user"], "alice@acme.test");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_websockets_compress_ping_and_close_through_the_explicit_listener() {
+    let trust = Origin::start().await;
+    let gateway = Gateway::start(&trust);
+    let alice = gateway.alice();
+    let folder = tempfile::tempdir().unwrap();
+    let chain = trust.pki().chain("ws.test", tests::Fault::None);
+    let pem = folder.path().join("both.pem");
+    std::fs::write(&pem, chain.certificates_pem() + &chain.key_pem()).unwrap();
+    // Both ends are the library's own; between them messages, compression and close codes.
+    let script = r#"
+import asyncio, base64, os, socket, ssl, sys, urllib.parse
+import websockets
+proxy, ca, pem = sys.argv[1:]
+
+async def echo(peer, *path):
+    async for message in peer:
+        if message == "close me":
+            return await peer.close(4002, "as asked")
+        await peer.send(message)
+
+def tunnel(port):
+    at = urllib.parse.urlsplit(proxy)
+    login = ":".join(urllib.parse.unquote(part) for part in (at.username, at.password))
+    stream = socket.create_connection((at.hostname, at.port), timeout=20)
+    stream.sendall(f"CONNECT ws.test:{port} HTTP/1.1\r\nHost: ws.test:{port}\r\nProxy-Authorization: "
+                   f"Basic {base64.b64encode(login.encode()).decode()}\r\n\r\n".encode())
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += stream.recv(1)
+    assert b" 200 " in head, head
+    stream.setblocking(False)
+    return stream
+
+async def main():
+    inside = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    inside.load_cert_chain(pem)
+    server = await websockets.serve(echo, "127.0.0.1", 0, ssl=inside, max_size=None)
+    port = server.sockets[0].getsockname()[1]
+    trusted = ssl.create_default_context(cafile=ca)
+    options = dict(ssl=trusted, server_hostname="ws.test", max_size=None)
+    async with websockets.connect(f"wss://ws.test:{port}/", sock=tunnel(port), **options) as peer:
+        agreed = getattr(peer, "extensions", None) or peer.protocol.extensions
+        assert [one.name for one in agreed] == ["permessage-deflate"], agreed
+        for size in [0, 1, 125, 126, 65535, 65536, 1_000_000]:
+            for message in ["m" * size, os.urandom(size)]:
+                await peer.send(message)
+                assert await peer.recv() == message, size
+        await asyncio.wait_for(await peer.ping(), 20)
+        await peer.send("close me")
+        try:
+            await peer.recv()
+        except websockets.ConnectionClosed as closed:
+            assert (closed.rcvd.code, closed.rcvd.reason) == (4002, "as asked"), closed
+        print("all fine")
+
+asyncio.run(asyncio.wait_for(main(), 60))
+"#;
+    let arguments = vec![
+        "-c".to_owned(),
+        script.to_owned(),
+        alice.proxy_url.clone().expect("an explicit listener"),
+        alice.file("intercept-ca.pem"),
+        pem.display().to_string(),
+    ];
+    let (fine, said) = run("python3", arguments, alice.folder.clone()).await;
+    assert!(fine && said.contains("all fine"), "{said}");
+}

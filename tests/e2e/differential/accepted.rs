@@ -243,7 +243,7 @@ pub const ACCEPTED: &[Accepted] = &[
     Accepted {
         name: "reset-code",
         what: "a response that is cut in its body ends in a cut connection on HTTP/1.1, and in \
-               RST_STREAM INTERNAL_ERROR on HTTP/2",
+               RST_STREAM on HTTP/2: with the origin's reason, else INTERNAL_ERROR",
         reason: "each version has one way to say it (RFC 9112 section 8, RFC 9113 section 8.1)",
         level: |_, direct, through| {
             let broken = |end: End| matches!(end, End::Cut | End::Reset(_));
