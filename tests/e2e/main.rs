@@ -21,7 +21,6 @@ mod h2_conformance;
 mod http;
 mod interop;
 mod isolation;
-mod latency;
 mod leaf;
 mod load;
 mod pages;

@@ -1,6 +1,7 @@
 //! What the gateway adds to each streamed message, beside direct in one run, and what an idle
-//! WebSocket costs it. Not part of the usual runs, since it measures: `cargo test -p tests --test e2e latency:: -- --ignored --nocapture`,
-//! with `SLUICE_BIN` naming a release build.
+//! WebSocket costs it. Prints, with the bounds of docs/performance.md beside; asserts nothing.
+//!
+//! `SLUICE_BIN` names the gateway to measure, a release build.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -16,9 +17,6 @@ use tokio::net::TcpStream;
 
 const MESSAGES: usize = 3_000;
 const APART: Duration = Duration::from_millis(2);
-/// The promise of docs/performance.md, at the 99th percentile.
-const ADDED_MAX: Duration = Duration::from_millis(1);
-
 fn now() -> u64 {
     static BEGUN: OnceLock<Instant> = OnceLock::new();
     u64::try_from(BEGUN.get_or_init(Instant::now).elapsed().as_nanos()).unwrap()
@@ -69,9 +67,13 @@ async fn direct(origin: &Origin, port: u16) -> SendRequest<Bytes> {
     requests
 }
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures; wants a release build and an idle machine"]
-async fn a_streamed_message_is_delayed_by_less_than_a_millisecond() {
+#[tokio::main]
+async fn main() {
+    streamed_messages().await;
+    idle_websockets().await;
+}
+
+async fn streamed_messages() {
     let trust = Origin::start().await;
     let gateway = Gateway::start(&trust);
     let manual = Manual::listen(&trust, &["h2"]).await;
@@ -91,17 +93,12 @@ async fn a_streamed_message_is_delayed_by_less_than_a_millisecond() {
         println!("p{permille}: direct {without:?}, through {with:?}");
     }
     let added = at(&through, 990).saturating_sub(at(&straight, 990));
-    println!("added at p99: {added:?}");
-    assert!(added <= ADDED_MAX, "{added:?}");
+    println!("added at p99: {added:?} (bound 1 ms)");
 }
 
 const SOCKETS: u64 = 400;
-/// The promise of docs/performance.md for each.
-const SOCKET_BYTES_MAX: u64 = 96 * 1024;
 
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures"]
-async fn an_idle_websocket_costs_at_most_96_kib() {
+async fn idle_websockets() {
     for (http, alpn) in [(Http::One, "http/1.1"), (Http::Two, "h2")] {
         let origin = Origin::build().alpn(&[alpn]).start().await;
         let gateway = Gateway::start(&origin);
@@ -124,7 +121,6 @@ async fn an_idle_websocket_costs_at_most_96_kib() {
             }
         }
         let each = gateway.resident_bytes().saturating_sub(before) / SOCKETS;
-        println!("{http:?} to {alpn}: {} KiB each", each / 1024);
-        assert!(each <= SOCKET_BYTES_MAX, "{each}");
+        println!("idle WebSocket, {http:?} to {alpn}: {} KiB each (bound 96)", each / 1024);
     }
 }
