@@ -25,6 +25,20 @@ const LISTS_MAX: usize = 256;
 /// How a list in PEM begins (RFC 7468 section 6).
 const PEM_BEGIN: &[u8] = b"-----BEGIN X509 CRL-----";
 
+/// Signatures that can be checked: RSA with SHA-1 or SHA-2, RSA-PSS, ECDSA with SHA-2, Ed25519. A list
+/// with another would be in force in name only.
+const SIGNATURES: [&str; 9] = [
+    "1.2.840.113549.1.1.5",
+    "1.2.840.113549.1.1.11",
+    "1.2.840.113549.1.1.12",
+    "1.2.840.113549.1.1.13",
+    "1.2.840.113549.1.1.10",
+    "1.2.840.10045.4.3.2",
+    "1.2.840.10045.4.3.3",
+    "1.2.840.10045.4.3.4",
+    "1.3.101.112",
+];
+
 /// Revocation lists in force.
 #[derive(Clone, Default)]
 pub struct OriginCrls {
@@ -123,6 +137,10 @@ fn list(der: &[u8]) -> Result<List, String> {
     if !rest.is_empty() {
         return Err("bytes after the revocation list".to_owned());
     }
+    let algorithm = parsed.signature_algorithm.algorithm.to_id_string();
+    if !SIGNATURES.contains(&algorithm.as_str()) {
+        return Err(format!("a revocation list whose signature cannot be checked ({algorithm})"));
+    }
     let owned = OwnedCertRevocationList::from_der(der)
         .map_err(|error| format!("a revocation list of an unknown kind ({error:?})"))?;
     let next = parsed.next_update().map_or(0, |time| time.timestamp());
@@ -189,6 +207,21 @@ mod tests {
         let now = SystemTime::now();
         let expired = [0, 4, 6, 8].map(|days| crls.expired(now + DAY * days));
         assert_eq!(expired, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn a_list_whose_signature_nobody_can_check_is_not_taken() {
+        let (_, mut der) = made(3);
+        let sha256 = [0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
+        let places: Vec<usize> =
+            (0..der.len() - 8).filter(|at| der[*at..*at + 8] == sha256).collect();
+        assert_eq!(places.len(), 2, "inside and outside of what is signed");
+        for at in places {
+            // ecdsa-with-SHA224.
+            der[at + 7] = 1;
+        }
+        let (index, what) = load(&[&der], Source::Live).unwrap_err();
+        assert!(index == 0 && what.contains("1.2.840.10045.4.3.1"), "{what}");
     }
 
     #[test]

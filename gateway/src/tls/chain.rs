@@ -137,11 +137,16 @@ fn judge_path(presented: &Presented<'_>, now: UnixTime, trust: &Trust<'_>, into:
         if is_about_lists(&error) && demands.revocation && !lists_sifted {
             // A list that cannot be believed counts as if it were not there; the others count.
             lists_sifted = true;
+            let given = lists.len();
             lists.retain(|list| {
                 let alone = build(presented, &demands, trust, &[list]);
                 !alone.is_err_and(|error| is_about_lists(&error))
             });
-            tracing::debug!("a revocation list is not its issuer's own and is left out");
+            tracing::debug!(left_out = given - lists.len(), "revocation lists cannot be believed");
+            if revoked_by_old_list(presented, &demands, trust) {
+                into.add(Fault::Revoked, "revoked");
+                demands.revocation = false;
+            }
             continue;
         }
         if !strength_dropped && is_about_signatures(&error) {
@@ -194,6 +199,20 @@ fn build(
             Some(&check_path),
         )
         .map(|_| ())
+}
+
+/// Whether a list that is signed as current ones no longer are (SHA-1) names the certificate. Such
+/// a signature is not enough to trust a certificate, but to forge it would only block one.
+fn revoked_by_old_list(
+    presented: &Presented<'_>,
+    demands: &Demands<'_>,
+    trust: &Trust<'_>,
+) -> bool {
+    let demands = Demands { algorithms: suites::lenient(), revocation: true, ..*demands };
+    trust
+        .revoked
+        .iter()
+        .any(|list| matches!(build(presented, &demands, trust, &[list]), Err(Error::CertRevoked)))
 }
 
 /// The configured lists, for every certificate they speak about. A list past its time still

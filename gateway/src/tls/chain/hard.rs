@@ -74,6 +74,39 @@ fn uc_30_a_weak_signature_on_an_intermediate_counts() {
 }
 
 #[test]
+fn uc_41_a_list_with_an_old_signature_still_revokes() {
+    let made = by_openssl(
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=root \
+           -addext keyUsage=critical,keyCertSign,cRLSign -keyout root.key -out root.pem
+         openssl x509 -in root.pem -outform DER -out root.der
+         printf 'subjectAltName=DNS:a.test\nextendedKeyUsage=serverAuth\n' > leaf.ext
+         for name in bad good; do
+           openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=leaf \
+             -keyout leaf.key -out leaf.csr
+           openssl x509 -req -in leaf.csr -CA root.pem -CAkey root.key -CAcreateserial -days 10 \
+             -sha256 -extfile leaf.ext -out $name.pem
+           openssl x509 -in $name.pem -outform DER -out $name.der
+         done
+         : > index
+         echo 01 > number
+         printf '[ca]\ndefault_ca=a\n[a]\ndatabase=index\ndefault_crl_days=9\ncrlnumber=number\n' > ca.cnf
+         set -- -config ca.cnf -cert root.pem -keyfile root.key -md sha1
+         openssl ca \"$@\" -revoke bad.pem
+         openssl ca \"$@\" -gencrl -out list.pem
+         openssl crl -in list.pem -outform DER -out list.der",
+        &["root.der", "bad.der", "good.der", "list.der"],
+    );
+    let list = webpki::OwnedCertRevocationList::from_der(&made[3]).unwrap();
+    let revoked = [CertRevocationList::Owned(list)];
+    let roots = roots_of(&made[0]);
+    let trust = Trust { roots: &roots, own: &OwnAuthorities::new(), revoked: &revoked };
+    let found =
+        |leaf: &Der| judge(std::slice::from_ref(leaf), &named("a.test"), SystemTime::now(), &trust);
+    assert_eq!(found(&made[1])[0].fault, Fault::Revoked);
+    assert_eq!(found(&made[2]), []);
+}
+
+#[test]
 fn uc_31_a_dsa_key_is_refused() {
     let script = format!(
         "{ROOT}openssl dsaparam -genkey -out leaf.key 1024 2>/dev/null
