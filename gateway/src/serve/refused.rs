@@ -1,5 +1,5 @@
-//! Records refused tunnels: each one of a known tenant until there are many, then one a second for
-//! each source and reason.
+//! Records refused tunnels: each one of a known tenant until there are many, then one a second,
+//! for each source and reason, and for each reason from all sources together.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -19,28 +19,53 @@ use crate::verdict::proxy_status;
 /// than a person or a misconfigured device makes. Who guesses tokens or floods handshakes is seen,
 /// and does not push the tenant's other events out of its log (CASES TA-12).
 const TENANT_BURST: u32 = 30;
+/// The same from all sources together: a fleet of laptops whose certificates have expired shows
+/// each of them, a botnet does not fill the log.
+const TENANT_BURST_ALL: u32 = 1_000;
 /// Strangers' are not written one by one.
 const STRANGER_BURST: u32 = 1;
+/// Strangers from all sources together: scanners of the whole Internet, and who is looking here.
+const STRANGER_BURST_ALL: u32 = 100;
 /// Beyond that, one is written this often.
 const EVERY: Duration = Duration::from_secs(1);
 /// When a source's refusals are counted anew.
 const SPELL: Duration = Duration::from_secs(60);
 /// Sources told apart at once; beyond it the oldest are counted anew early.
 const SOURCES_MAX: u64 = 10_000;
+/// A dozen reasons for each of 5,000 tenants.
+const REASONS_MAX: u64 = 60_000;
 
-type Key = (Option<TenantName>, IpAddr, &'static str);
+/// What is counted together; `None` stands for all sources.
+type Key = (Option<TenantName>, Option<IpAddr>, &'static str);
+type Spells = Cache<Key, Arc<Mutex<Spell>>>;
 
-/// When and how often a source's refusals were written.
-pub struct Refusals(Cache<Key, Arc<Mutex<Spell>>>);
+/// When and how often refusals were written.
+pub struct Refusals {
+    of_sources: Spells,
+    /// One for each reason of each tenant: as many as there are tenants, whoever knocks.
+    of_reasons: Spells,
+}
 
 struct Spell {
     written: u32,
     last: Instant,
 }
 
+impl Spell {
+    fn is_due(&self, burst: u32, now: Instant) -> bool {
+        self.written < burst || now.duration_since(self.last) >= EVERY
+    }
+
+    fn note(&mut self, now: Instant) {
+        self.written = self.written.saturating_add(1);
+        self.last = now;
+    }
+}
+
 impl Default for Refusals {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(SOURCES_MAX).time_to_live(SPELL).build())
+        let spells = |most| Cache::builder().max_capacity(most).time_to_live(SPELL).build();
+        Self { of_sources: spells(SOURCES_MAX), of_reasons: spells(REASONS_MAX) }
     }
 }
 
@@ -53,14 +78,19 @@ impl Refusals {
         label: &'static str,
         now: Instant,
     ) -> bool {
-        let burst = if tenant.is_some() { TENANT_BURST } else { STRANGER_BURST };
-        let key = (tenant.cloned(), network(source), label);
-        let spell = self.0.get_with(key, || Arc::new(Mutex::new(Spell { written: 0, last: now })));
-        let mut spell = spell.lock();
-        let due = spell.written < burst || now.duration_since(spell.last) >= EVERY;
+        let (burst, burst_all) = match tenant {
+            Some(_) => (TENANT_BURST, TENANT_BURST_ALL),
+            None => (STRANGER_BURST, STRANGER_BURST_ALL),
+        };
+        let fresh = || Arc::new(Mutex::new(Spell { written: 0, last: now }));
+        let source = Some(network(source));
+        let of_source = self.of_sources.get_with((tenant.cloned(), source, label), fresh);
+        let of_reason = self.of_reasons.get_with((tenant.cloned(), None, label), fresh);
+        let (mut of_source, mut of_reason) = (of_source.lock(), of_reason.lock());
+        let due = of_source.is_due(burst, now) && of_reason.is_due(burst_all, now);
         if due {
-            spell.written = spell.written.saturating_add(1);
-            spell.last = now;
+            of_source.note(now);
+            of_reason.note(now);
         }
         due
     }
@@ -140,5 +170,22 @@ mod tests {
             .filter(|number| due(&acme, &format!("2001:db8::{number:x}"), "bad_token"))
             .count();
         assert_eq!(written, TENANT_BURST as usize, "an IPv6 network is one source");
+    }
+
+    #[test]
+    fn ta_12_a_flood_from_everywhere_does_not_fill_the_tenants_log() {
+        let refusals = Refusals::default();
+        let acme = TenantName::parse("acme").unwrap();
+        let begun = Instant::now();
+        let mut written = 0;
+        for step in 0..100_000_u32 {
+            let now = begun + step * Duration::from_micros(100);
+            let source = IpAddr::from(std::net::Ipv4Addr::from(step));
+            written += u32::from(refusals.is_due(Some(&acme), source, "bad_token", now));
+        }
+        assert_eq!(written, TENANT_BURST_ALL + 9, "the first thousand, then one a second");
+        let now = begun + Duration::from_secs(10);
+        let source = "198.51.100.7".parse().unwrap();
+        assert!(refusals.is_due(Some(&acme), source, "revoked", now), "another reason");
     }
 }
