@@ -1,5 +1,5 @@
-//! What the gateway adds to each streamed message, beside direct in one run, and what an idle
-//! WebSocket costs it. Prints, with the bounds of docs/performance.md beside; asserts nothing.
+//! What the gateway adds to each streamed message, beside direct in one run. Prints, with the bounds
+//! of docs/performance.md beside; asserts nothing.
 //!
 //! `SLUICE_BIN` names the gateway to measure, a release build.
 
@@ -10,9 +10,8 @@ use bytes::Bytes;
 use h2::client::SendRequest;
 use h2::server::SendResponse;
 use tests::client::tls;
-use tests::client::websocket;
 use tests::origin::manual::Manual;
-use tests::{BoxStream, Gateway, Http, Origin};
+use tests::{BoxStream, Gateway, Origin};
 use tokio::net::TcpStream;
 
 const MESSAGES: usize = 3_000;
@@ -69,11 +68,6 @@ async fn direct(origin: &Origin, port: u16) -> SendRequest<Bytes> {
 
 #[tokio::main]
 async fn main() {
-    streamed_messages().await;
-    idle_websockets().await;
-}
-
-async fn streamed_messages() {
     let trust = Origin::start().await;
     let gateway = Gateway::start(&trust);
     let manual = Manual::listen(&trust, &["h2"]).await;
@@ -94,33 +88,4 @@ async fn streamed_messages() {
     }
     let added = at(&through, 990).saturating_sub(at(&straight, 990));
     println!("added at p99: {added:?} (bound 1 ms)");
-}
-
-const SOCKETS: u64 = 400;
-
-async fn idle_websockets() {
-    for (http, alpn) in [(Http::One, "http/1.1"), (Http::Two, "h2")] {
-        let origin = Origin::build().alpn(&[alpn]).start().await;
-        let gateway = Gateway::start(&origin);
-        let browser = gateway.browser().http(http);
-        let mut tunnel = browser.tunnel().await.unwrap();
-        let authority = format!("site.test:{}", origin.port());
-        let mut held = Vec::new();
-        let mut before = 0;
-        for number in 0..=SOCKETS {
-            let stream = tunnel.open(&authority).await.unwrap();
-            let inner = browser.inner(stream, &authority).await.unwrap();
-            let opened = websocket::open(inner, &authority, "/ws", &[]).await.unwrap();
-            let mut socket = opened.expect_open();
-            socket.send(1, b"hello").await.unwrap();
-            assert!(socket.receive().await.unwrap().is_some());
-            held.push(socket);
-            // The first pays for what all share.
-            if number == 0 {
-                before = gateway.resident_bytes();
-            }
-        }
-        let each = gateway.resident_bytes().saturating_sub(before) / SOCKETS;
-        println!("idle WebSocket, {http:?} to {alpn}: {} KiB each (bound 96)", each / 1024);
-    }
 }
