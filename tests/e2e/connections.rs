@@ -301,6 +301,71 @@ async fn an_origin_that_wants_http1_gets_it_and_is_remembered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_wants_http1_after_an_upload_has_gone_is_remembered_too() {
+    let trust = Origin::start().await;
+    let gateway = Gateway::start(&trust);
+    let manual = Manual::listen(&trust, &["h2", "http/1.1"]).await;
+    let url = manual.url("site.test", "/");
+    let refused = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&refused);
+    manual.serve(
+        plain(),
+        move |_, request: Asked, mut respond: Respond| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async move {
+                // More of the body than anybody keeps to send it again.
+                drain(&mut request.into_body()).await.ok();
+                respond.send_reset(Reason::HTTP_1_1_REQUIRED);
+            }
+        },
+        |_, mut stream| async move {
+            while !head(&mut stream).await.is_empty() {
+                let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold";
+                stream.write_all(reply).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+        },
+    );
+    let mut inner = gateway.browser().connect(&url).await.unwrap();
+    let error = inner.send(Request::post("/", vec![b'x'; 300_000])).await.unwrap_err();
+    assert_eq!(reason_of(&error), Some(Reason::HTTP_1_1_REQUIRED), "{error}");
+    assert_eq!(inner.get("/").await.unwrap().text(), "old");
+    assert_eq!(refused.load(Ordering::SeqCst), 1, "HTTP/2 was tried once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spare_connection_that_died_meanwhile_costs_nobody_a_request() {
+    let trust = Origin::start().await;
+    let gateway = Gateway::start(&trust);
+    for alpn in ["http/1.1", "h2"] {
+        let manual = Manual::listen(&trust, &[alpn]).await;
+        let url = manual.url("site.test", "/");
+        let (closed, mut closes) = mpsc::channel(1);
+        tokio::spawn(async move {
+            // The one that the gateway opens to see whom it is to stand for.
+            drop(manual.accept().await);
+            closed.send(()).await.ok();
+            manual.serve(
+                plain(),
+                |_, _, respond| async { answer(respond, "here") },
+                |_, mut stream| async move {
+                    head(&mut stream).await;
+                    let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhere";
+                    stream.write_all(reply).await.unwrap();
+                    stream.shutdown().await.ok();
+                },
+            );
+        });
+        let mut inner = gateway.browser().connect(&url).await.unwrap();
+        closes.recv().await.unwrap();
+        // Closing takes a moment to be seen; a request that cannot be sent twice waits for it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let reply = inner.send(Request::post("/", "a form")).await.unwrap();
+        assert_eq!((reply.status, reply.text().as_str()), (200, "here"), "{alpn}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upload_goes_on_after_an_early_response_until_the_origin_stops_it() {
     let trust = Origin::start().await;
     let gateway = Gateway::start(&trust);
@@ -438,6 +503,51 @@ async fn ti_04_a_login_bound_to_a_connection_stays_with_its_client() {
     let mut offered = gateway.browser().offers(&["h2", "http/1.1"]).connect(&url).await.unwrap();
     assert_eq!(offered.alpn.as_deref(), Some("http/1.1"));
     assert_eq!(ask(&mut offered, Some("NTLM one")).await, nobody);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_ends_with_the_settings_it_was_made_under() {
+    let trust = Origin::start().await;
+    let gateway = Gateway::start(&trust);
+    let manual = Manual::listen(&trust, &["http/1.1"]).await;
+    let url = manual.url("site.test", "/");
+    manual.serve(plain(), |_, _: Asked, _: Respond| async {}, |_, stream| logs_in(stream));
+    let mut alice = gateway.browser().http(Http::One).connect(&url).await.unwrap();
+    assert_eq!(ask(&mut alice, Some("NTLM one")).await, (401, None));
+    let logged_in = (200, Some("alice".to_owned()));
+    assert_eq!(ask(&mut alice, Some("NTLM three")).await, logged_in);
+    gateway.write("tenants/acme/tenant.yaml", "decryption: { expired: warn }\n");
+    within("a connection under the new settings", async {
+        while ask(&mut alice, None).await == logged_in {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    assert_eq!(ask(&mut alice, None).await, (401, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_is_told_once_to_go_on() {
+    let origin = Origin::build().alpn(&["http/1.1"]).start().await;
+    let rule = "  - { name: no keys, match: { file_name: [\"*.pem\"] }, action: block }";
+    let gateway = Gateway::build(&origin).policy(rule).start();
+    let url = origin.url("site.test", "/");
+    let inner = gateway.browser().http(Http::One).connect(&url).await.unwrap();
+    let (mut stream, _) = inner.into_stream().unwrap();
+    let body = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\n\r\nx\r\n--b--\r\n";
+    let asked = format!(
+        "POST /upload HTTP/1.1\r\nHost: site.test\r\nExpect: 100-continue\r\nConnection: close\r\n\
+         Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let first = head(&mut stream).await;
+    assert!(first.starts_with("HTTP/1.1 100 "), "{first}");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let second = head(&mut stream).await;
+    assert!(second.starts_with("HTTP/1.1 200 "), "{second}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use rcgen::ExtendedKeyUsagePurpose;
+use serde_json::{Value, json};
 use tests::client::hostile::{self, Ending, Handshake};
+use tests::client::tls;
 use tests::pki::{Chain, client_chain, dates};
-use tests::{Gateway, Leg, Origin, Request};
+use tests::{Gateway, Http, Inner, Leg, Origin, Request};
 
 const WAIT: Duration = Duration::from_secs(15);
 
@@ -145,6 +147,40 @@ async fn ct_03_old_tls_versions_get_no_handshake() {
         let told = ["alert protocol version", "alert handshake failure"];
         assert!(told.iter().any(|alert| said.contains(alert)), "{version}: {said}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_flow_on_which_nothing_was_asked_is_on_record_when_its_session_ends() {
+    let origin = Origin::start().await;
+    let rule = "  - { name: not there, match: { domain: [site.test] }, action: block }";
+    let gateway = Gateway::build(&origin).policy(rule).start();
+    for http in [Http::One, Http::Two] {
+        let who = format!("{http:?}@acme.test");
+        let identity = gateway.enroll("acme", &who, &format!("{http:?}"));
+        let browser = gateway.browser_of(&identity).http(http);
+        let idle = browser.connect(&origin.url("site.test", "/")).await.unwrap();
+        gateway.revoke_device("acme", &format!("{http:?}"));
+        let of_flow = |one: &Value| one["type"] == "flow" && one["user"] == who.as_str();
+        let event = gateway.await_event("acme", of_flow).await;
+        assert_eq!((&event["action"], &event["rule"]), (&json!("block"), &json!("not there")));
+        drop(idle);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bypassed_flow_of_an_http1_tunnel_is_on_record_when_its_session_ends() {
+    let origin = Origin::start().await;
+    let rule = "decrypt:\n  rules:\n    - { name: not ours, match: { domain: [site.test] }, action: bypass }\n";
+    let gateway = Gateway::build(&origin).settings(rule).start();
+    let authority = format!("site.test:{}", origin.port());
+    let stream = gateway.browser().leg(Leg::Http1).open(&authority).await.unwrap();
+    let config = tls::config(&origin.pki().roots_pem(), None, &["http/1.1"]).unwrap();
+    let mut inner = Inner::tls(stream, &authority, config.into()).await.unwrap();
+    assert_eq!(inner.get("/hello").await.unwrap().status, 200);
+    gateway.revoke_device("acme", "laptop-1");
+    let event = gateway.await_event("acme", |one| one["type"] == "flow").await;
+    assert_eq!((&event["rule"], &event["error"]), (&Value::Null, &json!("withdrawn")), "{event}");
+    assert!(event["response_bytes"].as_u64() > Some(0), "{event}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

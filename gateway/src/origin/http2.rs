@@ -73,8 +73,9 @@ impl Connection {
                 // SETTINGS are the first frame of a server, so a pong comes behind them. Neither
                 // this handle nor the ping may outlive the answer: both hold the connection open.
                 let Some(mut pings) = pings else { return };
-                // A connection that broke has taught nothing.
-                if pings.ping(h2::Ping::opaque()).await.is_err() {
+                // A connection that broke has taught nothing, nor one whose origin does not answer.
+                let pong = tokio::time::timeout(SETTINGS_TIME_MAX, pings.ping(h2::Ping::opaque()));
+                if !matches!(pong.await, Ok(Ok(_))) {
                     return;
                 }
                 learned(requests.is_extended_connect_protocol_enabled());

@@ -37,7 +37,14 @@ pub struct PoolKey {
     /// ALPN was offered with `h2`; an upgrade needs HTTP/1.1 alone.
     pub http2: bool,
     /// Older generations of origin-TLS settings take no new exchange.
-    pub generation: u64,
+    pub generation: Generation,
+}
+
+/// Which settings of TLS towards origins a connection was opened under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Generation {
+    pub gateway: u64,
+    pub tenant: u64,
 }
 
 #[derive(Default)]
@@ -74,10 +81,13 @@ impl Pool {
     pub fn take(&self, worker: usize, key: &PoolKey) -> Option<Lease> {
         let mut shard = self.shard(worker)?.lock();
         let shelf = shard.shelves.get_mut(key)?;
-        shelf.http2.retain(|(connection, _)| connection.is_open());
-        if let Some((connection, used)) = fullest_with_room(&mut shelf.http2) {
-            *used = Instant::now();
-            return Some(Lease::Http2 { connection: connection.clone(), stream: None });
+        while let Some(index) = fullest_with_room(&shelf.http2) {
+            let Some((connection, used)) = shelf.http2.get_mut(index) else { break };
+            if connection.is_open() {
+                *used = Instant::now();
+                return Some(Lease::Http2 { connection: connection.clone(), stream: None });
+            }
+            shelf.http2.swap_remove(index);
         }
         let mut taken = 0;
         let mut found = None;
@@ -91,17 +101,6 @@ impl Pool {
         }
         shard.idle = shard.idle.saturating_sub(taken);
         found
-    }
-
-    /// Whether `take` would find an HTTP/2 connection or any idle one.
-    #[must_use]
-    pub fn has(&self, worker: usize, key: &PoolKey) -> bool {
-        self.shard(worker).is_some_and(|shard| {
-            shard.lock().shelves.get(key).is_some_and(|shelf| {
-                !shelf.http1.is_empty()
-                    || shelf.http2.iter().any(|(connection, _)| connection.is_open())
-            })
-        })
     }
 
     /// Keeps a connection after an exchange, if it can serve another.
@@ -149,7 +148,7 @@ impl Pool {
     }
 
     /// Drops what has idled too long or was opened under another generation of settings.
-    pub fn sweep(&self, generation: u64) {
+    pub fn sweep(&self, generation: Generation) {
         for shard in &self.shards {
             let mut shard = shard.lock();
             shard.shelves.retain(|key, shelf| {
@@ -183,18 +182,22 @@ fn shelf_of<'a>(shelves: &'a mut HashMap<PoolKey, Shelf>, key: &PoolKey) -> &'a 
     shelves.entry(key.clone()).or_default()
 }
 
-/// The connection with the most streams that takes one more, so that spare ones fall idle. `None`
-/// where all are full: then a further one is opened, up to the bound, beyond which exchanges queue.
-fn fullest_with_room(
-    connections: &mut [(Connection, Instant)],
-) -> Option<&mut (Connection, Instant)> {
-    let full = connections.len() >= HTTP2_PER_KEY_MAX;
-    let streams = |it: &&mut (Connection, Instant)| it.0.load().0;
-    if connections.iter().any(|(connection, _)| connection.load().1 > 0) {
-        let room = connections.iter_mut().filter(|(connection, _)| connection.load().1 > 0);
-        return room.max_by_key(streams);
+/// The place of the connection with the most streams that takes one more, so that spare ones fall
+/// idle. `None` where all are full: then a further one is opened, up to the bound, beyond which
+/// exchanges queue on the one with the fewest.
+fn fullest_with_room(connections: &[(Connection, Instant)]) -> Option<usize> {
+    let (mut fullest, mut emptiest) = (None, None);
+    for (index, (connection, _)) in connections.iter().enumerate() {
+        let (streams, room) = connection.load();
+        if room > 0 && fullest.is_none_or(|(most, _)| streams > most) {
+            fullest = Some((streams, index));
+        }
+        if emptiest.is_none_or(|(fewest, _)| streams < fewest) {
+            emptiest = Some((streams, index));
+        }
     }
-    connections.iter_mut().min_by_key(streams).filter(|_| full)
+    let queue = emptiest.filter(|_| connections.len() >= HTTP2_PER_KEY_MAX);
+    fullest.or(queue).map(|(_, index)| index)
 }
 
 #[cfg(test)]

@@ -293,8 +293,7 @@ async fn by_rule<Io>(
         reference: transaction.reference(),
         proceed,
     };
-    let (response, body) = notice::answer(request, &notice);
-    write(client, request, transaction, response, body).await;
+    send(client, request, transaction, &notice).await;
 }
 
 async fn send<Io>(

@@ -7,7 +7,9 @@ use std::time::{Instant, SystemTime};
 use policy::verdict::DialPermit;
 use tokio::io::AsyncWriteExt;
 
-use super::flow::{self, Flow, FlowEnd};
+use super::bypass::bypass;
+use super::decide;
+use super::flow::{Flow, FlowEnd};
 use super::reach::Unreachable;
 use crate::config::BypassAction;
 use crate::ident::Blame;
@@ -39,7 +41,7 @@ pub(super) fn is_pinned(flow: &Flow, tenant: &Tenant) -> bool {
 
 /// The permit to pass. A rule that wants a page first is not fulfilled by passing by.
 pub(super) async fn permit(flow: &Flow, tenant: &Tenant) -> Option<DialPermit> {
-    flow::connect_gate(flow, tenant, false).await.ok()
+    decide::connect_gate(flow, tenant, false).await.ok()
 }
 
 /// Relays the flow as it is.
@@ -59,7 +61,7 @@ pub(super) async fn pass(
     }
     note(flow, reason, true);
     let (io, raw) = io.into_parts();
-    flow::bypass(flow, tenant, permit, io, raw, began).await;
+    bypass(flow, tenant, permit, io, raw, began).await;
 }
 
 /// Counts a flow that could not be decrypted.
@@ -87,6 +89,9 @@ pub(super) fn note_pinned(flow: &Flow, sign: Sign) {
 
 /// The client uses a connection under our certificate.
 pub(super) fn note_trust(flow: &Flow) {
+    if flow.tenancy.pinned.suspects_nobody() {
+        return;
+    }
     met(flow, |met| flow.tenancy.pinned.trusts(met));
 }
 

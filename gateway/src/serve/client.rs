@@ -33,6 +33,15 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<'_, Io> {
         }
     }
 
+    /// The same, and sees it on its way.
+    ///
+    /// # Errors
+    /// Where the client takes no more.
+    pub(super) async fn tell(&mut self, response: Response) -> io::Result<()> {
+        self.interim(response)?;
+        std::future::poll_fn(|context| self.poll_flush(context)).await
+    }
+
     /// Begins the final response.
     pub(super) fn start(&mut self, request: &Request, response: Response) -> io::Result<()> {
         match self {

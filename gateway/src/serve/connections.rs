@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use policy::verdict::DialPermit;
 
 use super::flow::Flow;
-use super::reach::{self, Opened, Target, Unreachable};
+use super::reach::{self, Opened, Target, Trust, Unreachable};
 use crate::exchange::{Request, Response, Scheme, Version};
 use crate::origin::Lease;
 use crate::origin::pool::PoolKey;
@@ -41,15 +41,19 @@ pub(super) async fn lease(
         target.pinned_address = flow.pinned_address;
         target.port = flow.port;
     }
-    let bound = flow.bound.take(&target);
+    let tolerate = flow.tenancy.coach.tolerates(&flow.session.who, &target.host);
+    let is_current = |opened: &mut Opened| is_current(opened, flow, tenant, &target, tolerate);
+    let bound = flow.bound.take(&target, is_current);
     if let Taken::Connection(opened) = bound {
         return Ok((*opened, true));
     }
     let websocket = request.upgrade.is_some();
     if by_flow && !how.http1 {
         let first = flow.first.lock().take();
+        let first = first.and_then(|mut opened| is_current(&mut opened).then_some(opened));
         if let Some(opened) = fit(first, websocket).await {
-            return Ok((opened, false));
+            // The client may have taken its time, so it counts as one that idled.
+            return Ok((opened, true));
         }
     }
     let addresses = reach::resolve(flow, tenant, &target).await?;
@@ -58,9 +62,9 @@ pub(super) async fn lease(
     if !how.fresh && matches!(bound, Taken::Nothing) {
         for http2 in [true, false].into_iter().filter(|http2| may_http2 || websocket || !http2) {
             for address in addresses.iter() {
-                let key = reach::key(tenant, &target, *address, http2);
+                let key = reach::key(flow, tenant, &target, *address, http2);
                 let lease = flow.tenancy.pool.take(flow.worker.index, &key);
-                let opened = lease.map(|lease| Opened { lease, key, shared: true });
+                let opened = lease.map(|lease| Opened { lease, key, trust: Trust::Full });
                 if let Some(opened) = fit(opened, websocket).await {
                     flow.seen.lock().address = Some(address.to_canonical());
                     return Ok((opened, true));
@@ -69,7 +73,6 @@ pub(super) async fn lease(
         }
     }
     let http2 = may_http2;
-    let tolerate = flow.tenancy.coach.tolerates(&flow.session.who, &target.host);
     let opened = reach::open(flow, tenant, dial, &target, http2, tolerate).await?;
     if !websocket || !http2 {
         return Ok((opened, false));
@@ -82,6 +85,21 @@ pub(super) async fn lease(
             Ok((opened, false))
         }
     }
+}
+
+/// Whether a connection kept since an earlier exchange may carry one more: it is whole, was opened
+/// under the settings that are in force, and its fault, where it has one, is still put up with.
+fn is_current(
+    opened: &mut Opened,
+    flow: &Flow,
+    tenant: &Tenant,
+    target: &Target,
+    tolerate: bool,
+) -> bool {
+    let key = &opened.key;
+    *key == reach::key(flow, tenant, target, key.address.ip(), key.http2)
+        && (opened.trust != Trust::Tolerated || tolerate)
+        && opened.lease.is_whole()
 }
 
 /// The connection, where the exchange can use it.
@@ -123,11 +141,18 @@ pub(super) fn give_back(flow: &Flow, opened: Opened, after: After) {
         (Lease::Http2 { .. }, After::Spoilt) => {
             flow.tenancy.pool.forget(flow.worker.index, &opened.key);
         }
-        (_, After::Pooled) if opened.shared => {
+        (_, After::Pooled) if opened.trust == Trust::Full => {
             flow.tenancy.pool.put(flow.worker.index, &opened.key, opened.lease);
         }
         (_, After::Pooled) => {}
     }
+}
+
+/// The origin wants HTTP/1.1: whether or not this exchange can be sent again, none of the
+/// following is sent over HTTP/2.
+pub(super) fn http1_only(flow: &Flow, key: &PoolKey) {
+    flow.tenancy.profiles.note_http1_only(&reach::profile_key(key), Instant::now());
+    flow.tenancy.pool.forget(flow.worker.index, key);
 }
 
 /// What an exchange made of its connection.
@@ -158,7 +183,7 @@ impl After {
         if !bound || version == Version::Http2 {
             return Self::Pooled;
         }
-        flow.tenancy.profiles.note_binds_login(&reach::profile_key(key));
+        flow.tenancy.profiles.note_binds_login(&reach::profile_key(key), Instant::now());
         // One HTTP/2 connection of a client carries many exchanges at once, so none of them can
         // own the origin's connection.
         if request.version == Version::Http2 { Self::Spoilt } else { Self::Bound }
@@ -205,7 +230,7 @@ enum Taken {
 }
 
 impl Bound {
-    fn take(&self, target: &Target) -> Taken {
+    fn take(&self, target: &Target, is_current: impl FnOnce(&mut Opened) -> bool) -> Taken {
         let mut places = self.0.lock();
         let place = places.iter_mut().find(|place| {
             place.scheme == target.scheme && place.host == target.host && place.port == target.port
@@ -213,10 +238,10 @@ impl Bound {
         match place.map(|place| place.opened.take()) {
             None => Taken::Nothing,
             Some(None) => Taken::Lost,
-            Some(Some(mut opened)) => {
-                let whole = opened.lease.is_whole();
-                if whole { Taken::Connection(Box::new(opened)) } else { Taken::Lost }
-            }
+            Some(Some(mut opened)) => match is_current(&mut opened) {
+                true => Taken::Connection(Box::new(opened)),
+                false => Taken::Lost,
+            },
         }
     }
 

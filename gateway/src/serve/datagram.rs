@@ -11,7 +11,8 @@ use gateway_proto::target::Host;
 use policy::verdict::{DialPermit, Outcome};
 use tokio::net::UdpSocket;
 
-use super::flow::{Flow, FlowEnd, unreachable_end};
+use super::bypass::unreachable_end;
+use super::flow::{Flow, FlowEnd};
 use super::pop::Worker;
 use super::reach;
 use crate::event::Text;

@@ -1,13 +1,12 @@
-//! One exchange: facts, verdict, body held where a rule needs it, forwarded or answered, recorded.
+//! One exchange: through the gates, forwarded or answered, recorded.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_proto::target::canonical_path;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use policy::fact::Gate;
-use policy::verdict::{DialPermit, Outcome, SendPermit};
+use policy::verdict::{DialPermit, SendPermit};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::{self, Refusal};
@@ -15,19 +14,19 @@ use super::client::Client;
 use super::connections::{self, After, How};
 use super::flow::Flow;
 use super::forward::{self, Failure, Forwarded};
-use super::hold::{self, Hold, Replay};
+use super::gates::{Cleared, Exchange};
+use super::hold::Replay;
 use super::pulse::Pulse;
 use super::reach::{self, Opened};
 use super::transaction::Transaction;
 use super::upgrade;
 use crate::config::FrontingAction;
-use crate::event::Text;
 use crate::exchange::http1::{Http1, Http1Error};
 use crate::exchange::muxed::Muxed;
-use crate::exchange::{Request, Response, Scheme, Sink, Version, http2};
+use crate::exchange::{Request, Response, Scheme, Version, http2};
 use crate::snapshot::Tenant;
 use crate::stream::Io;
-use crate::verdict::{BodyFacts, Held, Ruled, Ruling, Subject, connect, on_exchange, proxy_status};
+use crate::verdict::{BodyFacts, Ruled, proxy_status};
 
 /// One on a pooled connection, one on a fresh one, one over HTTP/1.1 where that was asked for.
 const ATTEMPTS_MAX: usize = 3;
@@ -216,166 +215,7 @@ where
     }
 }
 
-/// What came of the gates before sending.
-enum Cleared {
-    Go { send: SendPermit, dial: Option<DialPermit> },
-    Answered,
-    Gone,
-}
-
-/// What the gates of one exchange share.
-struct Exchange<'a> {
-    flow: &'a Arc<Flow>,
-    tenant: &'a Arc<Tenant>,
-    url: &'a str,
-    replay: Replay,
-}
-
 impl Exchange<'_> {
-    /// Takes the exchange through the gates that come before it is sent.
-    async fn clear<Io>(
-        &mut self,
-        way: &Way,
-        client: &mut Client<'_, Io>,
-        request: &Request,
-        transaction: &mut Transaction,
-    ) -> Cleared
-    where
-        Io: AsyncRead + AsyncWrite + Unpin,
-    {
-        let mut dial = None;
-        if let Way::Asked = way {
-            match self.connect_gate(request).await {
-                Ok(permit) => dial = Some(permit),
-                Err(refusal) => {
-                    answer::refusal(client, self.tenant, request, transaction, &refusal).await;
-                    return Cleared::Answered;
-                }
-            }
-        }
-        let body = if request.body.is_none() { BodyFacts::None } else { BodyFacts::Unread };
-        let began = std::time::Instant::now();
-        let mut ruling = self.judge(request, body, Gate::RequestHead);
-        let mut spent = began.elapsed();
-        if !request.body.is_none() && ruling.needs_body() {
-            let held = self.hold(client, request).await;
-            let Ok(held) = held else {
-                transaction.failed("request_truncated", crate::ident::Blame::Client);
-                return Cleared::Gone;
-            };
-            let began = std::time::Instant::now();
-            ruling = match &held {
-                Hold::Whole(held) => {
-                    transaction.held(held);
-                    self.judge(request, BodyFacts::Held(held), Gate::RequestBody)
-                }
-                Hold::Unobtainable(why) => {
-                    transaction.not_held(*why);
-                    self.judge(request, BodyFacts::Unobtainable(*why), Gate::RequestBody)
-                }
-            };
-            spent += began.elapsed();
-        }
-        transaction.record.cost.policy = Some(spent);
-        transaction.ruled(&mut ruling);
-        match ruling.ruled {
-            Ruled::Allow(send) => Cleared::Go { send, dial },
-            Ruled::Coach(coached) => {
-                match answer::coach(self.flow, client, request, transaction, coached).await {
-                    Some(send) => Cleared::Go { send, dial },
-                    None => Cleared::Answered,
-                }
-            }
-            Ruled::Block(reason) => {
-                answer::block(client, request, transaction, reason).await;
-                Cleared::Answered
-            }
-            Ruled::Redirect => {
-                answer::redirect(client, request, transaction).await;
-                Cleared::Answered
-            }
-            Ruled::Pending(_) => {
-                transaction.block("undecided");
-                answer::block(client, request, transaction, policy::verdict::BlockReason::Default)
-                    .await;
-                Cleared::Answered
-            }
-        }
-    }
-
-    /// The connect gate of a request that names its own destination.
-    async fn connect_gate(&self, request: &Request) -> Result<DialPermit, Refusal> {
-        let pop = &self.flow.worker.pop;
-        pop.guard
-            .load()
-            .check_name(&request.host, request.port)
-            .map_err(|refused| Refusal::guard(refused.label()))?;
-        let host = request.host.text();
-        let mut subject = self.flow.subject(request.host.ip());
-        subject.host = &host;
-        subject.port = request.port;
-        let mut verdict = connect(&self.tenant.policy, &subject);
-        if verdict.resolve_permit().is_some() {
-            let resolved =
-                reach::resolve(self.flow, self.tenant, &connections::target_of(request)).await;
-            subject.address =
-                resolved.map_err(|error| Refusal::unreachable(&error))?.first().copied();
-            verdict = connect(&self.tenant.policy, &subject);
-        }
-        match verdict.outcome {
-            Outcome::Allow { permit, .. } => Ok(permit),
-            Outcome::Coach(coached) => Ok(coached.dial()),
-            Outcome::Block { rule, .. } => Err(Refusal::rule(self.tenant, rule)),
-            Outcome::Redirect { rule } => Err(Refusal::rule(self.tenant, Some(rule))),
-            Outcome::Pending(_) => Err(Refusal::guard("undecided")),
-        }
-    }
-
-    fn judge(&self, request: &Request, body: BodyFacts<'_>, gate: Gate) -> Ruling {
-        let (path, query) = split(request.target());
-        let path = canonical_path(path.as_bytes());
-        let host = request.host.text();
-        let mut subject = self.flow.subject(self.flow.seen.lock().address);
-        subject.host = &host;
-        subject.port = request.port;
-        // Resolved or not, this exchange has a destination: a policy that goes by address has
-        // been asked at the connect gate.
-        on_exchange(
-            &Subject {
-                policy: &self.tenant.policy,
-                catalog: &self.flow.worker.pop.catalog,
-                config: &self.tenant.config,
-                connect: subject,
-                request,
-                path: path.as_str(),
-                query,
-                url: self.url,
-                body,
-            },
-            gate,
-        )
-    }
-
-    async fn hold<Io>(
-        &mut self,
-        client: &mut Client<'_, Io>,
-        request: &Request,
-    ) -> std::io::Result<Hold>
-    where
-        Io: AsyncRead + AsyncWrite + Unpin,
-    {
-        let limits = &self.tenant.config.limits;
-        hold::hold(
-            client,
-            request,
-            &mut self.replay,
-            &self.flow.worker.pop.holds,
-            limits.hold_bytes.bytes(),
-            Duration::from_millis(limits.hold_ms),
-        )
-        .await
-    }
-
     /// Sends the exchange, once more on a fresh connection where an idle one had died.
     async fn forward<Io>(
         &mut self,
@@ -421,21 +261,18 @@ impl Exchange<'_> {
                 Ok(Forwarded::Upgraded(response)) => {
                     return self.upgrade(opened, request, *response, transaction);
                 }
-                Err(failure)
-                    if attempt < ATTEMPTS_MAX
-                        && forward::may_retry(request, &failure, pooled, &self.replay) =>
-                {
+                Err(failure) => {
                     if failure.wants_http1() {
-                        let key = reach::profile_key(&opened.key);
-                        self.flow.tenancy.profiles.note_http1_only(&key);
-                        self.flow.tenancy.pool.forget(self.flow.worker.index, &opened.key);
+                        connections::http1_only(self.flow, &opened.key);
+                    }
+                    let again = attempt < ATTEMPTS_MAX
+                        && forward::may_retry(request, &failure, pooled, &self.replay);
+                    if !again {
+                        forward::give_up(&mut opened.lease);
+                        return self.failed(client, request, transaction, &failure).await;
                     }
                     how = How { fresh: true, http1: how.http1 || failure.wants_http1() };
                     self.replay.rewind();
-                }
-                Err(failure) => {
-                    forward::give_up(&mut opened.lease);
-                    return self.failed(client, request, transaction, &failure).await;
                 }
             }
         }
@@ -462,9 +299,8 @@ impl Exchange<'_> {
             // Only HTTP/2 origins can say that they did nothing with a request.
             self.replay.keep();
             // Nor are they asked whether they want a body: they stop one that they do not.
-            if request.expects_continue {
-                self.go_on(client).await;
-            }
+            // A client that cannot be told is noticed when its body is read.
+            drop(self.replay.ask_for(client, request).await);
         }
         forward::send(permit, &mut opened.lease, request).await?;
         let key = &opened.key;
@@ -492,22 +328,10 @@ impl Exchange<'_> {
             && connections::needs_own_connection(request);
         if mixes {
             let key = reach::profile_key(&opened.key);
-            self.flow.tenancy.profiles.note_binds_login(&key);
+            self.flow.tenancy.profiles.note_binds_login(&key, std::time::Instant::now());
             client.abort(Some(h2::Reason::HTTP_1_1_REQUIRED));
         }
         mixes
-    }
-
-    /// Tells a client that waits for it to send its body.
-    async fn go_on<Io>(&self, client: &mut Client<'_, Io>)
-    where
-        Io: AsyncRead + AsyncWrite + Unpin,
-    {
-        let told = client.interim(answer::go_on());
-        // A client that cannot be told is noticed when its body is read.
-        if told.is_ok() {
-            drop(std::future::poll_fn(|context| client.poll_flush(context)).await);
-        }
     }
 
     fn upgrade(
@@ -555,25 +379,5 @@ impl Exchange<'_> {
         // As the client would have seen it without us; RPC libraries act on the reason.
         client.abort(failure.reset);
         Next::Close
-    }
-}
-
-/// Path and query of an origin-form target.
-fn split(target: &str) -> (&str, &str) {
-    target.split_once('?').unwrap_or((target, ""))
-}
-
-/// For the record: what a held body showed.
-impl Transaction {
-    fn held(&mut self, held: &Held) {
-        let content = &mut self.record.content;
-        content.file_name = held.file_names.first().map(|it| Text::copied(it));
-        content.file_type = held.file_type.as_deref().map(Text::copied);
-        content.file_size = held.file_size;
-    }
-
-    fn not_held(&mut self, why: policy::fact::Unobtainable) {
-        self.record.content.inspection = Some(crate::event::Inspection::None);
-        self.record.content.inspection_reason = Some(why.label().into());
     }
 }

@@ -1,40 +1,29 @@
-//! One flow: peek, ask the connect gate, then bypass, refuse, intercept or relay.
+//! One flow: what is known of an inner stream, and the record of one without exchanges.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use gateway_proto::client_hello::ClientHello;
 use gateway_proto::ja4::{Transport, ja4};
 use gateway_proto::target::Host;
 use parking_lot::Mutex;
-use policy::decrypt::DecryptAction;
-use policy::verdict::{DialPermit, Outcome};
 use tokio::sync::watch;
 
-use super::aside;
 use super::connections::Bound;
 use super::intercept;
-use super::notice;
 use super::pop::Worker;
-use super::reach::{self, Opened, Target, Unreachable};
-use super::relay::{SpliceSide, Spliced, splice};
+use super::reach::{Opened, Target};
+use super::relay::{SpliceSide, Spliced};
 use super::tenancy::Tenancy;
-use crate::config::{AddressAction, BypassAction, FrontingAction};
 use crate::event::{self, HostSource, Record, RecordType, Text};
 use crate::exchange::Scheme;
-use crate::flow::peek::{self, Peeked};
 use crate::ident::{Blame, FlowId};
 use crate::snapshot::Tenant;
-use crate::stream::{Io, Rewind};
 use crate::tls::{ClientTls, OriginFacts};
 use crate::tunnel::Session;
+use crate::verdict::ConnectSubject;
 use crate::verdict::pinned::Reason;
-use crate::verdict::{ConnectSubject, connect, decrypt};
-
-/// A relayed flow that moves nothing for this long is over.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(900);
 
 /// One inner stream and what is known of it.
 pub(super) struct Flow {
@@ -48,7 +37,7 @@ pub(super) struct Flow {
     pub(super) sni: Option<Arc<str>>,
     pub(super) ja4: Option<Arc<str>>,
     /// The first protocol offered by a client that offers no HTTP at all.
-    foreign_alpn: Option<Text>,
+    pub(super) foreign_alpn: Option<Text>,
     /// The name policy goes by: the SNI where there is one, else what CONNECT named.
     pub(super) host: Arc<str>,
     pub(super) host_source: HostSource,
@@ -77,12 +66,19 @@ pub(super) struct Seen {
     pub(super) dns: Option<Duration>,
     pub(super) connect: Option<Duration>,
     pub(super) tls: Option<Duration>,
+    /// Something was asked for, so that there is a record of a transaction.
+    pub(super) exchanged: bool,
     /// The client is to speak HTTP/1.1: the origin binds logins to connections.
     pub(super) offer_http1_only: bool,
 }
 
 impl Flow {
-    fn new(worker: Arc<Worker>, session: Arc<Session>, asked: Host, port: u16) -> Option<Self> {
+    pub(super) fn new(
+        worker: Arc<Worker>,
+        session: Arc<Session>,
+        asked: Host,
+        port: u16,
+    ) -> Option<Self> {
         let tenant = worker.pop.snapshot.tenant(session.tenant.as_str())?;
         let tenancy = worker.pop.tenancy(&tenant);
         Some(Self {
@@ -260,7 +256,7 @@ impl FlowEnd {
         }
     }
 
-    fn relayed(spliced: &Spliced) -> Self {
+    pub(super) fn relayed(spliced: &Spliced) -> Self {
         let (error, blame) = match spliced.error {
             None => (None, None),
             Some((SpliceSide::Client, _)) => (Some("client_reset"), Some(Blame::Client)),
@@ -279,45 +275,9 @@ impl FlowEnd {
     }
 }
 
-/// Serves one CONNECT stream to its end.
-pub(super) async fn serve(
-    worker: Arc<Worker>,
-    session: Arc<Session>,
-    asked: Host,
-    port: u16,
-    mut io: Io,
-    prefix: Bytes,
-) {
-    let began = Instant::now();
-    let Some(mut flow) = Flow::new(worker, session, asked, port) else { return };
-    let Some(tenant) = flow.tenant() else { return };
-    let _counted = flow.session.stream();
-    if notice::is_notice(&flow) {
-        let peeked = peek::peek(&mut io, prefix).await;
-        if let Peeked::Tls { raw, hello } = peeked {
-            flow.learn(&hello);
-            let io = Rewind::new(raw, io);
-            Box::pin(intercept::notice(Arc::new(flow), tenant, io, began)).await;
-        }
-        return;
-    }
-    if let Err(refused) = flow.worker.pop.guard.load().check_name(&flow.asked, port) {
-        // What was asked for is never dialled; a page can still say so, once decrypted.
-        let label = refused.label();
-        let peeked = peek::peek(&mut io, prefix).await;
-        let end = FlowEnd::refused(label, Blame::Client);
-        return Box::pin(refuse(flow, &tenant, io, peeked, began, end)).await;
-    }
-    let peeked = peek::peek(&mut io, prefix).await;
-    if let Peeked::Tls { hello, .. } = &peeked {
-        flow.learn(hello);
-    }
-    Box::pin(decide(flow, tenant, io, peeked, began)).await;
-}
-
 impl Flow {
     /// Takes over what the ClientHello says.
-    fn learn(&mut self, hello: &ClientHello) {
+    pub(super) fn learn(&mut self, hello: &ClientHello) {
         self.ja4 = Some(ja4(hello, Transport::Tcp).into());
         if !intercept::ALPN.iter().any(|protocol| hello.offers(protocol)) {
             self.foreign_alpn = hello.alpn.first().map(|protocol| Text::lossy(protocol));
@@ -333,244 +293,6 @@ impl Flow {
         }
         self.sni = Some(sni);
     }
-}
-
-async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, began: Instant) {
-    if let Some(end) = contradiction(&mut flow, &tenant, &peeked) {
-        return refuse(flow, &tenant, io, peeked, began, end).await;
-    }
-    let permit = match connect_gate(&flow, &tenant, can_show_page(&flow, &tenant, &peeked)).await {
-        Ok(permit) => permit,
-        Err(end) => return refuse(flow, &tenant, io, peeked, began, end).await,
-    };
-    match peeked {
-        Peeked::Tls { raw, .. } => {
-            let site = flow.worker.pop.catalog.site(&flow.host);
-            let (action, rule) = decrypt(&tenant.decrypt, &flow.subject(flow.asked.ip()), &site);
-            let rule = rule.map(|rule| Text::copied(&rule.name));
-            flow.seen.lock().decrypt_reason =
-                Some(rule.clone().unwrap_or_else(|| "default".into()));
-            match action {
-                DecryptAction::Decrypt if flow.foreign_alpn.is_some() => {
-                    aside::refuse_foreign(&flow, &tenant, io, began).await;
-                }
-                DecryptAction::Decrypt => {
-                    flow.seen.lock().decrypted = Some(true);
-                    intercept::serve(Arc::new(flow), tenant, permit, Rewind::new(raw, io), began)
-                        .await;
-                }
-                DecryptAction::Bypass => bypass(&flow, &tenant, &permit, io, raw, began).await,
-                DecryptAction::Block => {
-                    let end = FlowEnd { rule, ..FlowEnd::refused("decrypt_rule", Blame::Gateway) };
-                    flow.record(&tenant, began, &end);
-                }
-            }
-        }
-        Peeked::Http { raw } => intercept::plain(Arc::new(flow), permit, io, raw).await,
-        Peeked::Other { raw, protocol } => {
-            flow.seen.lock().decrypt_reason = Some(protocol.into());
-            let not_tls = flow.port == 443;
-            if not_tls && tenant.config.decryption.not_tls_on_443 == BypassAction::Block {
-                let end = FlowEnd::refused("not_tls_on_443", Blame::Client);
-                return flow.record(&tenant, began, &end);
-            }
-            bypass(&flow, &tenant, &permit, io, raw, began).await;
-        }
-        Peeked::Broken { label } => {
-            let end = FlowEnd::refused(label, Blame::Client);
-            let end = match label {
-                "client_reset" | "ended_early" => {
-                    FlowEnd { action: "allow", block_reason: None, ..end }
-                }
-                _ => end,
-            };
-            flow.record(&tenant, began, &end);
-        }
-    }
-}
-
-/// CONNECT and ClientHello must agree, as far as the tenant's settings demand it.
-fn contradiction(flow: &mut Flow, tenant: &Tenant, peeked: &Peeked) -> Option<FlowEnd> {
-    let Peeked::Tls { .. } = peeked else { return None };
-    let settings = &tenant.config.decryption;
-    match (&flow.sni, &flow.asked) {
-        (None, Host::Name(_)) => (settings.no_sni == FrontingAction::Block)
-            .then(|| FlowEnd::refused("no_sni", Blame::Client)),
-        // An address has no name to send (RFC 6066 section 3).
-        (None, Host::Ip(_)) => None,
-        (Some(sni), Host::Name(_)) => {
-            let differs = flow.asked.to_string() != **sni;
-            (differs && settings.sni_host_mismatch == FrontingAction::Block)
-                .then(|| FlowEnd::refused("sni_host_mismatch", Blame::Client))
-        }
-        // Whether the name resolves to the address is seen once it is resolved.
-        (Some(_), Host::Ip(_)) => None,
-    }
-}
-
-/// Whether a page can be shown on this flow: it is plain HTTP, or TLS that is decrypted.
-fn can_show_page(flow: &Flow, tenant: &Tenant, peeked: &Peeked) -> bool {
-    let site = flow.worker.pop.catalog.site(&flow.host);
-    match peeked {
-        Peeked::Http { .. } => true,
-        Peeked::Tls { .. } => {
-            decrypt(&tenant.decrypt, &flow.subject(flow.asked.ip()), &site).0
-                == DecryptAction::Decrypt
-        }
-        Peeked::Other { .. } | Peeked::Broken { .. } => false,
-    }
-}
-
-/// Asks the connect gate; resolves the name first where the policy needs its address.
-pub(super) async fn connect_gate(
-    flow: &Flow,
-    tenant: &Tenant,
-    page: bool,
-) -> Result<DialPermit, FlowEnd> {
-    let mut address = match flow.asked {
-        Host::Ip(address) => Some(address),
-        Host::Name(_) => None,
-    };
-    let mut verdict = connect(&tenant.policy, &flow.subject(address));
-    if verdict.resolve_permit().is_some() {
-        let resolved = reach::resolve(flow, tenant, &flow.target(Scheme::Https)).await;
-        address = resolved.map_err(|error| unreachable_end(&error))?.first().copied();
-        verdict = connect(&tenant.policy, &flow.subject(address));
-    }
-    let rule_text = |rule| tenant.policy.rule(rule).map(|it| Text::copied(&it.name));
-    match verdict.outcome {
-        Outcome::Allow { permit, .. } => Ok(permit),
-        // Each exchange is judged again, and answered with the page.
-        Outcome::Coach(coached) if page => Ok(coached.dial()),
-        // There is nowhere to justify it: refused.
-        Outcome::Coach(coached) => Err(FlowEnd {
-            rule: rule_text(coached.rule),
-            ..FlowEnd::refused("rule", Blame::Gateway)
-        }),
-        Outcome::Block { rule, .. } => Err(FlowEnd {
-            rule: rule.and_then(rule_text),
-            error: None,
-            blame: None,
-            ..FlowEnd::refused(if rule.is_some() { "rule" } else { "default" }, Blame::Gateway)
-        }),
-        Outcome::Redirect { rule } => {
-            Err(FlowEnd { rule: rule_text(rule), ..FlowEnd::refused("rule", Blame::Gateway) })
-        }
-        Outcome::Pending(_) => Err(FlowEnd::refused("undecided", Blame::Gateway)),
-    }
-}
-
-/// Refuses a flow: over a page where it can be decrypted, else by ending it.
-async fn refuse(
-    flow: Flow,
-    tenant: &Arc<Tenant>,
-    io: Io,
-    peeked: Peeked,
-    began: Instant,
-    end: FlowEnd,
-) {
-    let site = flow.worker.pop.catalog.site(&flow.host);
-    let bypassed = matches!(peeked, Peeked::Tls { .. })
-        && decrypt(&tenant.decrypt, &flow.subject(flow.asked.ip()), &site).0
-            != DecryptAction::Decrypt;
-    match peeked {
-        Peeked::Tls { raw, .. } if !bypassed => {
-            flow.seen.lock().decrypted = Some(true);
-            let io = Rewind::new(raw, io);
-            intercept::refuse(Arc::new(flow), Arc::clone(tenant), io, began, end).await;
-        }
-        Peeked::Http { raw } => {
-            intercept::refuse_plain(Arc::new(flow), Arc::clone(tenant), io, raw, end).await;
-        }
-        _ => flow.record(tenant, began, &end),
-    }
-}
-
-/// Relays a flow as it is. A name's flow goes only where the gateway's own resolver says that
-/// the name lives.
-pub(super) async fn bypass(
-    flow: &Flow,
-    tenant: &Tenant,
-    permit: &DialPermit,
-    mut io: Io,
-    raw: Bytes,
-    began: Instant,
-) {
-    let end = match open_raw(flow, tenant, permit).await {
-        Err(error) => unreachable_end(&error),
-        Ok(mut origin) => {
-            let mut client = Rewind::new(raw, &mut io);
-            let withdrawn = withdrawn(flow, || still_bypassed(flow));
-            let spliced = splice(&mut client, &mut origin, IDLE_TIME_MAX, withdrawn).await;
-            FlowEnd::relayed(&spliced)
-        }
-    };
-    flow.record(tenant, began, &end);
-}
-
-/// Ready when the session has ended, or when a new configuration of the tenant no longer lets
-/// `allowed` hold (DESIGN part 4: judged again within two seconds of a swap).
-pub(super) async fn withdrawn(flow: &Flow, allowed: impl Fn() -> bool) {
-    let Some(mut changed) = flow.worker.pop.snapshot.follow(flow.session.tenant.as_str()) else {
-        return;
-    };
-    loop {
-        tokio::select! {
-            () = flow.session.ended.cancelled() => return,
-            swapped = changed.changed() => {
-                if swapped.is_err() || !allowed() {
-                    return;
-                }
-            }
-        }
-    }
-}
-
-/// Whether the policy in force now would let this flow pass undecrypted.
-fn still_bypassed(flow: &Flow) -> bool {
-    let Some(tenant) = flow.tenant() else { return false };
-    let subject = flow.subject(flow.seen.lock().address);
-    if !matches!(connect(&tenant.policy, &subject).outcome, Outcome::Allow { .. }) {
-        return false;
-    }
-    let site = flow.worker.pop.catalog.site(&flow.host);
-    let action = decrypt(&tenant.decrypt, &subject, &site).0;
-    let aside = flow.seen.lock().aside;
-    match (action, aside) {
-        _ if flow.ja4.is_none() => true,
-        (DecryptAction::Bypass, _) => true,
-        (DecryptAction::Decrypt, Some(reason)) => aside::lets_pass(&tenant, reason),
-        (DecryptAction::Decrypt | DecryptAction::Block, _) => false,
-    }
-}
-
-async fn open_raw(
-    flow: &Flow,
-    tenant: &Tenant,
-    permit: &DialPermit,
-) -> Result<tokio::net::TcpStream, Unreachable> {
-    let mut target = flow.target(Scheme::Https);
-    if let Some(address) = target.pinned_address.take() {
-        let known = reach::resolve(flow, tenant, &target).await?;
-        if !known.contains(&address) {
-            return Err(Unreachable::NameElsewhere);
-        }
-        target.pinned_address = Some(address);
-    }
-    reach::dial(flow, tenant, permit, &target).await
-}
-
-pub(super) fn unreachable_end(error: &Unreachable) -> FlowEnd {
-    FlowEnd {
-        action: if error.is_refusal() { "block" } else { "allow" },
-        block_reason: error.is_refusal().then(|| error.label()),
-        ..FlowEnd::refused(error.label(), error.blame())
-    }
-}
-
-/// Whether an SNI that names another place than CONNECT's address is taken.
-pub(super) fn name_elsewhere_is_blocked(tenant: &Tenant) -> bool {
-    tenant.config.decryption.sni_ip_mismatch == AddressAction::Block
 }
 
 fn now() -> i64 {

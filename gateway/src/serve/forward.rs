@@ -119,26 +119,28 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Forwarded, Failure> {
     let mut upload = if request.body.is_none() { Pump::bodiless() } else { Pump::new() };
     let sent_at = Instant::now();
+    let mut progress = Progress::default();
     let mut interim = 0;
-    let mut continued = !request.expects_continue || lease.version() == Version::Http2;
+    let asked_for = replay.was_asked_for();
+    let mut continued = !request.expects_continue || asked_for;
     let mut response = loop {
         let response =
-            head(client, replay, lease, &mut upload, transaction, pulse, sent_at).await?;
+            head(client, replay, lease, &mut upload, transaction, pulse, &mut progress).await?;
         if switches(request, lease, &response)? {
             return Ok(Forwarded::Upgraded(Box::new(response)));
         }
         if !(100..200).contains(&response.status) {
             break response;
         }
-        continued |= response.status == 100;
         interim += 1;
         if interim > INTERIM_MAX {
             return Err(Failure::origin("interim_flood"));
         }
-        client.interim(response).map_err(|_| Failure::client("client_write"))?;
-        std::future::poll_fn(|context| client.poll_flush(context))
-            .await
-            .map_err(|_| Failure::client("client_write"))?;
+        continued |= response.status == 100;
+        // What the client was told already it is not told again.
+        if response.status != 100 || !asked_for {
+            client.tell(response).await.map_err(|_| Failure::client("client_write"))?;
+        }
     };
     replay.settle();
     let waited = sent_at.elapsed();
@@ -204,7 +206,7 @@ async fn head<Io: AsyncRead + AsyncWrite + Unpin>(
     upload: &mut Pump,
     transaction: &mut Transaction,
     pulse: &mut Pulse,
-    sent_at: Instant,
+    progress: &mut Progress,
 ) -> Result<Response, Failure> {
     std::future::poll_fn(|context| {
         if !upload.is_done() {
@@ -232,8 +234,13 @@ async fn head<Io: AsyncRead + AsyncWrite + Unpin>(
             return Poll::Ready(Err(Failure::client("client_gone")));
         }
         while pulse.poll_beat(context).is_ready() {
-            if sent_at.elapsed() > RESPONSE_TIME_MAX && upload.is_done() {
+            // The origin thinks from when it has the whole request, and not before.
+            let still = progress.still(upload.bytes(), 0);
+            if upload.is_done() && still > RESPONSE_TIME_MAX {
                 return Poll::Ready(Err(Failure::origin("origin_timeout")));
+            }
+            if still > STALL_TIME_MAX {
+                return Poll::Ready(Err(Failure::origin("stalled")));
             }
             if transaction.began.elapsed() >= BEAT {
                 transaction.beat(upload.bytes(), 0);
@@ -256,8 +263,7 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), Failure> {
     let waiting = Instant::now();
     transaction.underway = true;
-    let mut moved = (upload.bytes(), download.bytes());
-    let mut moved_at = waiting;
+    let mut progress = Progress::default();
     let outcome = std::future::poll_fn(|context| {
         if !upload.is_done() {
             let mut source = replay.before(client);
@@ -292,17 +298,15 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
             return Poll::Ready(Ok(()));
         }
         while pulse.poll_beat(context).is_ready() {
-            let now = (upload.bytes(), download.bytes());
-            if now != moved {
-                moved = now;
-                moved_at = Instant::now();
-            } else if download.is_done() && moved_at.elapsed() > UPLOAD_LINGER_MAX {
+            let still = progress.still(upload.bytes(), download.bytes());
+            if download.is_done() && still > UPLOAD_LINGER_MAX {
                 return Poll::Ready(Ok(()));
-            } else if moved_at.elapsed() > STALL_TIME_MAX {
+            }
+            if still > STALL_TIME_MAX {
                 return Poll::Ready(Err(Failure::origin("stalled").begun()));
             }
             if transaction.began.elapsed() >= BEAT {
-                transaction.beat(now.0, now.1);
+                transaction.beat(upload.bytes(), download.bytes());
             }
         }
         Poll::Pending
@@ -313,6 +317,28 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
     transaction.record.http.request_bytes = Some(upload.bytes());
     transaction.record.http.response_bytes = Some(download.bytes());
     outcome
+}
+
+/// How far the bodies of an exchange have come, and since when no further.
+struct Progress {
+    moved: (u64, u64),
+    since: tokio::time::Instant,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self { moved: (0, 0), since: tokio::time::Instant::now() }
+    }
+}
+
+impl Progress {
+    /// How long nothing has moved, now that so many bytes have.
+    fn still(&mut self, up: u64, down: u64) -> Duration {
+        if self.moved != (up, down) {
+            *self = Self { moved: (up, down), ..Self::default() };
+        }
+        self.since.elapsed()
+    }
 }
 
 fn origin_label(error: &io::Error) -> &'static str {
@@ -341,5 +367,23 @@ pub(super) fn may_retry(
 pub(super) fn give_up(lease: &mut Lease) {
     if lease.version() == Version::Http2 {
         lease.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn time_counts_from_the_last_byte_that_moved() {
+        let second = Duration::from_secs(1);
+        let mut progress = Progress::default();
+        for moved in 1..=600 {
+            tokio::time::advance(second).await;
+            assert_eq!(progress.still(moved, 0), Duration::ZERO, "an upload of ten minutes");
+        }
+        tokio::time::advance(200 * second).await;
+        assert_eq!(progress.still(600, 0), 200 * second, "then the origin thinks");
+        assert_eq!(progress.still(600, 1), Duration::ZERO);
     }
 }

@@ -10,7 +10,7 @@ use policy::fact::Unobtainable;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
-use crate::exchange::{Frame, Request, Sink, Source};
+use crate::exchange::{Frame, Request, Source};
 use crate::limit::hold::HoldBudget;
 use crate::verdict::Held;
 
@@ -26,9 +26,31 @@ pub(super) struct Replay {
     /// What was sent; `None` where it is not kept, or no longer.
     sent: Option<VecDeque<Frame>>,
     sent_bytes: usize,
+    /// The client was told to send the body.
+    asked_for: bool,
 }
 
 impl Replay {
+    /// Tells a client that waits for it to send its body, once.
+    ///
+    /// # Errors
+    /// Where the client takes no more.
+    pub(super) async fn ask_for<Io: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        client: &mut Client<'_, Io>,
+        request: &Request,
+    ) -> io::Result<()> {
+        if !request.expects_continue || std::mem::replace(&mut self.asked_for, true) {
+            return Ok(());
+        }
+        client.tell(super::answer::go_on()).await
+    }
+
+    /// Whether the client was told to send the body.
+    pub(super) fn was_asked_for(&self) -> bool {
+        self.asked_for
+    }
+
     /// Begins an attempt whose frames are kept.
     pub(super) fn keep(&mut self) {
         self.sent = Some(VecDeque::new());
@@ -117,10 +139,7 @@ pub(super) async fn hold<Io: AsyncRead + AsyncWrite + Unpin>(
     bytes_max: u64,
     time_max: Duration,
 ) -> io::Result<Hold> {
-    if request.expects_continue {
-        client.interim(super::answer::go_on())?;
-        std::future::poll_fn(|context| client.poll_flush(context)).await?;
-    }
+    replay.ask_for(client, request).await?;
     let deadline = tokio::time::Instant::now() + time_max;
     let mut share = budget.share();
     let mut size = 0_u64;

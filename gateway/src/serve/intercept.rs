@@ -100,16 +100,10 @@ async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
     }
     match reach::open(flow, tenant, permit, &target, true, false).await {
         Ok(opened) => {
-            let profile = flow.seen.lock().origin.as_ref().map(Profile::from);
+            let profile = profiles.find(&reach::profile_key(&opened.key), Instant::now());
             let wants = profile.as_ref().is_some_and(|it| it.wants_client_certificate);
             if let Some(profile) = profile {
-                let key = key(opened.key.address.ip());
-                let profile = profiles.learn(key.clone(), profile, Instant::now());
                 promise(flow, &profile);
-                // SETTINGS may have come before there was a profile to note them in.
-                if let Some(allowed) = *flow.websocket.borrow() {
-                    profiles.note_connect_protocol(&key, allowed);
-                }
             }
             if wants && passes {
                 return Learned::WantsCertificate(None);
@@ -183,12 +177,7 @@ async fn connection(
         Ok((stream, facts)) => {
             let agreed = facts.alpn.clone();
             flow.seen.lock().client = Some(facts);
-            let ended = flow.session.ended.clone();
-            let serving = opened(Arc::clone(&flow), &tenant, way, stream, agreed.as_deref(), began);
-            tokio::select! {
-                () = serving => {}
-                () = ended.cancelled() => {}
-            }
+            opened(flow, &tenant, way, stream, agreed.as_deref(), began).await;
         }
     }
 }
@@ -202,22 +191,36 @@ async fn opened(
     agreed: Option<&[u8]>,
     began: Instant,
 ) {
-    let draining = flow.worker.pop.draining.clone();
+    let (draining, ended) = (flow.worker.pop.draining.clone(), flow.session.ended.clone());
     let opening = tokio::select! {
         biased;
         opening = tls::opening(&mut stream, agreed.is_some(), IDLE_TIME_MAX) => opening,
         // Nothing has been asked for yet.
         () = draining.cancelled() => Opening::Idle,
+        () = ended.cancelled() => Opening::Idle,
     };
     let end = match opening {
         Opening::Http { raw } => {
             aside::note_trust(&flow);
             let stream = Rewind::new(raw, stream);
-            return if agreed == Some(b"h2") {
-                http2(flow, way, stream).await;
-            } else {
-                http1(flow, way, stream, Scheme::Https).await;
+            let refused = matches!(way, Way::Refused(_));
+            let nothing_asked = unused(&way, "client_closed_unused", Blame::Client);
+            let served = Arc::clone(&flow);
+            let serving = async {
+                if agreed == Some(b"h2") {
+                    http2(served, way, stream).await;
+                } else {
+                    http1(served, way, stream, Scheme::Https).await;
+                }
             };
+            tokio::select! {
+                () = serving => {}
+                () = ended.cancelled() => {}
+            }
+            if refused && !flow.seen.lock().exchanged {
+                flow.record(tenant, began, &nothing_asked);
+            }
+            return;
         }
         Opening::Other { protocol } => {
             aside::note(&flow, Reason::NotHttp, false);

@@ -3,13 +3,16 @@
 
 mod answer;
 mod aside;
+mod bypass;
 mod client;
 mod connections;
 mod datagram;
+mod decide;
 mod drain;
 mod exchange;
 mod flow;
 mod forward;
+mod gates;
 mod hold;
 mod intercept;
 mod notice;

@@ -9,15 +9,19 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::aside;
-use super::flow::{Flow, name_elsewhere_is_blocked};
+use super::bypass::name_elsewhere_is_blocked;
+use super::flow::Flow;
+use super::pop::Pop;
 use crate::exchange::{Scheme, Version};
 use crate::ident::Blame;
 use crate::origin::dial::{self, DialError};
-use crate::origin::pool::PoolKey;
+use crate::origin::pool::{Generation, PoolKey};
 use crate::origin::resolve::ResolveError;
 use crate::origin::{Lease, OriginIo, http1, http2};
 use crate::snapshot::Tenant;
-use crate::tls::{FaultAction, FaultSettings, Finding, OriginFacts, OriginTlsError, ProfileKey};
+use crate::tls::{
+    FaultAction, FaultSettings, Finding, OriginFacts, OriginTlsError, Profile, ProfileKey,
+};
 
 /// Where an exchange goes.
 #[derive(Clone, Debug)]
@@ -33,8 +37,18 @@ pub(super) struct Target {
 pub(super) struct Opened {
     pub(super) lease: Lease,
     pub(super) key: PoolKey,
-    /// `false` where a fault was tolerated: such a connection serves one exchange only.
-    pub(super) shared: bool,
+    pub(super) trust: Trust,
+}
+
+/// How good the origin's certificate was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// Without fault: other exchanges of the tenant may share the connection.
+    Full,
+    /// The tenant's settings allow its fault.
+    Allowed,
+    /// A user chose to go on after a warning: good for that user, as long as the choice is.
+    Tolerated,
 }
 
 /// Why an origin cannot be reached.
@@ -134,7 +148,9 @@ pub(super) async fn resolve(
     let began = Instant::now();
     let resolver = flow.worker.pop.resolver.load_full();
     let resolved = resolver.resolve(tenant.name.as_str(), &target.host).await;
-    flow.seen.lock().dns = Some(began.elapsed());
+    let mut seen = flow.seen.lock();
+    seen.dns = Some(seen.dns.unwrap_or_default() + began.elapsed());
+    drop(seen);
     Ok(resolved?)
 }
 
@@ -176,14 +192,28 @@ fn egress(flow: &Flow, tenant: &Tenant) -> Vec<IpAddr> {
 }
 
 /// The pool's key for one of a target's addresses.
-pub(super) fn key(tenant: &Tenant, target: &Target, address: IpAddr, http2: bool) -> PoolKey {
+pub(super) fn key(
+    flow: &Flow,
+    tenant: &Tenant,
+    target: &Target,
+    address: IpAddr,
+    http2: bool,
+) -> PoolKey {
     PoolKey {
         egress: tenant.config.origin.egress.first().copied(),
         scheme: target.scheme,
         host: Arc::clone(&target.host),
         address: SocketAddr::new(address, target.port),
         http2,
-        generation: tenant.origin_generation,
+        generation: generation(&flow.worker.pop, tenant),
+    }
+}
+
+/// The settings of TLS towards origins that are in force.
+pub(super) fn generation(pop: &Pop, tenant: &Tenant) -> Generation {
+    Generation {
+        gateway: pop.snapshot.gateway().origin_generation,
+        tenant: tenant.origin_generation,
     }
 }
 
@@ -206,10 +236,10 @@ pub(super) async fn open(
         check_name_lives_here(flow, tenant, target).await?;
     }
     let (stream, address) = dial_any(flow, tenant, permit, &addresses, target.port).await?;
-    let key = key(tenant, target, address.ip(), http2);
+    let key = key(flow, tenant, target, address.ip(), http2);
     if target.scheme == Scheme::Http {
         let lease = Lease::Http1(Box::new(http1::Http1::new(OriginIo::Plain(stream))));
-        return Ok(Opened { lease, key, shared: true });
+        return Ok(Opened { lease, key, trust: Trust::Full });
     }
     let began = Instant::now();
     let name = ServerName::try_from(&*target.host).map_err(|_| Unreachable::Name)?;
@@ -222,7 +252,10 @@ pub(super) async fn open(
         aside::note_origin(flow, tenant, error);
     }
     let (stream, facts) = connected?;
-    let shared = judge(flow, tenant, &facts, tolerate)?;
+    let trust = judge(flow, tenant, &facts, tolerate)?;
+    // Whatever was assumed of this origin, this is what it is.
+    let profile = Profile::from(&facts);
+    flow.tenancy.profiles.learn(profile_key(&key), profile, Instant::now());
     let version = version_of(&facts);
     {
         let mut seen = flow.seen.lock();
@@ -231,10 +264,10 @@ pub(super) async fn open(
     }
     let io = OriginIo::Tls(Box::new(stream));
     let lease = match version {
-        Version::Http2 => start_http2(flow, io, &key, shared).await?,
+        Version::Http2 => start_http2(flow, io, &key, trust).await?,
         _ => Lease::Http1(Box::new(http1::Http1::new(io))),
     };
-    Ok(Opened { lease, key, shared })
+    Ok(Opened { lease, key, trust })
 }
 
 async fn check_name_lives_here(
@@ -250,18 +283,19 @@ async fn check_name_lives_here(
     }
 }
 
-/// What the tenant says of the certificate; whether the connection may be shared.
+/// What the tenant says of the certificate.
 fn judge(
     flow: &Flow,
     tenant: &Tenant,
     facts: &OriginFacts,
     tolerate: bool,
-) -> Result<bool, Unreachable> {
+) -> Result<Trust, Unreachable> {
     let findings = &facts.certificate.findings;
     flow.seen.lock().fault = findings.first().map(|finding| finding.fault.as_str());
     match settings(tenant).judge(findings) {
-        None | Some((FaultAction::Allow, _)) => Ok(findings.is_empty()),
-        Some((FaultAction::Warn, _)) if tolerate => Ok(false),
+        None => Ok(Trust::Full),
+        Some((FaultAction::Allow, _)) => Ok(Trust::Allowed),
+        Some((FaultAction::Warn, _)) if tolerate => Ok(Trust::Tolerated),
         Some((action, finding)) => Err(Unreachable::Fault(finding, action)),
     }
 }
@@ -290,12 +324,12 @@ fn version_of(facts: &OriginFacts) -> Version {
     if facts.alpn.as_deref() == Some(b"h2") { Version::Http2 } else { Version::Http11 }
 }
 
-/// Starts HTTP/2 and shares the connection with the tenant's later exchanges.
+/// Starts HTTP/2 and shares a connection that is without fault with the tenant's later exchanges.
 async fn start_http2(
     flow: &Flow,
     io: OriginIo,
     key: &PoolKey,
-    shared: bool,
+    trust: Trust,
 ) -> Result<Lease, Unreachable> {
     let (websocket, tenancy) = (Arc::clone(&flow.websocket), Arc::clone(&flow.tenancy));
     let profile = profile_key(key);
@@ -313,7 +347,7 @@ async fn start_http2(
             () = ended.cancelled() => {}
         }
     });
-    if shared {
+    if trust == Trust::Full {
         flow.tenancy.pool.share(flow.worker.index, key, connection.clone());
     }
     Ok(Lease::Http2 { connection, stream: None })

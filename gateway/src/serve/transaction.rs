@@ -53,6 +53,7 @@ impl Transaction {
         record.policy_version = Some(Arc::clone(&tenant.policy_version).into());
         record.destination = flow.destination();
         record.tls = flow.tls();
+        flow.seen.lock().exchanged = true;
         Self {
             flow: Arc::clone(flow),
             tenant: Arc::clone(tenant),

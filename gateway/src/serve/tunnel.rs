@@ -9,8 +9,9 @@ use gateway_proto::target::{Authority, RequestTarget};
 use tokio::net::TcpStream;
 
 use super::datagram;
+use super::decide;
 use super::exchange;
-use super::flow::{self, Flow};
+use super::flow::Flow;
 use super::intercept;
 use super::pop::{TunnelGuard, Worker};
 use super::refused;
@@ -157,7 +158,7 @@ async fn stream(worker: Arc<Worker>, session: Arc<Session>, request: mux::Reques
                 return request.responder.reset(Code::PROTOCOL_ERROR);
             };
             let io = Io::Mux(request.responder.respond(200, &Fields::new()));
-            flow::serve(worker, session, authority.host, port, io, Bytes::new()).await;
+            decide::serve(worker, session, authority.host, port, io, Bytes::new()).await;
         }
         (b"CONNECT", Some(b"connect-udp")) => datagram::serve(worker, session, request).await,
         (b"CONNECT", Some(_)) => {
@@ -235,11 +236,7 @@ pub(super) async fn plain_tunnel(
         };
         let session = session::open(&worker, &tenant, credential, facts.as_ref(), peer, access);
         let Some(session) = session else { return };
-        let ended = session.ended.clone();
-        tokio::select! {
-            () = only(&worker, &session, io, first) => {}
-            () = ended.cancelled() => {}
-        }
+        only(&worker, &session, io, first).await;
         return session::close(&worker, &session, None);
     }
 }
@@ -254,13 +251,16 @@ async fn only(worker: &Arc<Worker>, session: &Arc<Session>, mut io: Io, first: F
                 return;
             }
             let (worker, session) = (Arc::clone(worker), Arc::clone(session));
-            flow::serve(worker, session, authority.host, port, io, first.rest).await;
+            decide::serve(worker, session, authority.host, port, io, first.rest).await;
         }
         Ok(RequestTarget::Absolute { .. }) => {
             let Some(flow) = Flow::proxy(Arc::clone(worker), Arc::clone(session)) else { return };
             let _counted = session.stream();
             let prefix = [first.raw, first.rest].concat();
-            intercept::proxied(Arc::new(flow), Rewind::new(prefix.into(), io)).await;
+            tokio::select! {
+                () = intercept::proxied(Arc::new(flow), Rewind::new(prefix.into(), io)) => {}
+                () = session.ended.cancelled() => {}
+            }
         }
         Ok(RequestTarget::Origin(_) | RequestTarget::Asterisk) | Err(_) => {
             drop(http1::answer(&mut io, 400, &closing(worker, "target_form"), b"").await);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::flow::withdrawn;
+use super::bypass::withdrawn;
 use super::relay::{SpliceSide, splice_noting};
 use super::transaction::Transaction;
 use super::websocket;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::pop::Pop;
+use super::reach;
 use super::session::is_revoked;
 use super::start::{guard, resolver};
 use super::tenancy::root_source;
@@ -125,7 +126,7 @@ async fn sweep(pop: Arc<Pop>, events: Arc<EventLog>) {
         told = expired;
         for tenancy in pop.tenancies() {
             if let Some(tenant) = pop.snapshot.tenant(tenancy.name.as_str()) {
-                tenancy.pool.sweep(tenant.origin_generation);
+                tenancy.pool.sweep(reach::generation(&pop, &tenant));
             }
         }
         gauges(&pop, &events);

@@ -116,22 +116,25 @@ impl Profiles {
     }
 
     /// Records that the origin refused HTTP/2 with HTTP_1_1_REQUIRED.
-    pub fn note_http1_only(&self, key: &ProfileKey) {
-        if let Some(learned) = self.known.lock().find(key) {
-            Arc::make_mut(&mut learned.profile).http1_only = true;
-        }
+    pub fn note_http1_only(&self, key: &ProfileKey, now: Instant) {
+        self.note(key, now, |profile| profile.http1_only = true);
     }
 
     /// Records that the origin binds logins to connections.
-    pub fn note_binds_login(&self, key: &ProfileKey) {
-        if let Some(learned) = self.known.lock().find(key) {
-            Arc::make_mut(&mut learned.profile).binds_login = true;
-        }
+    pub fn note_binds_login(&self, key: &ProfileKey, now: Instant) {
+        self.note(key, now, |profile| profile.binds_login = true);
     }
 
-    /// The profile was found wrong.
-    pub fn forget(&self, key: &ProfileKey) {
-        self.known.lock().remove(key);
+    /// A connection may outlive the profile that was made from its handshake; what it teaches is
+    /// kept all the same, and every new connection is verified whatever a profile says.
+    fn note(&self, key: &ProfileKey, now: Instant, change: impl FnOnce(&mut Profile)) {
+        let mut known = self.known.lock();
+        if let Some(learned) = known.find(key) {
+            return change(Arc::make_mut(&mut learned.profile));
+        }
+        let mut profile = Profile::default();
+        change(&mut profile);
+        known.insert(key.clone(), Learned { profile: Arc::new(profile), at: now });
     }
 
     /// How many are kept.

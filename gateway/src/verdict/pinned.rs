@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use moka::sync::Cache;
@@ -113,11 +114,16 @@ struct Learned {
 pub struct Pinned {
     sightings: Cache<SightingKey, Arc<Mutex<Sighting>>>,
     programs: Cache<ProgramKey, Arc<Mutex<Learned>>>,
+    suspected: AtomicBool,
 }
 
 impl Default for Pinned {
     fn default() -> Self {
-        Self { sightings: Cache::new(SIGHTINGS_MAX), programs: Cache::new(PROGRAMS_MAX) }
+        Self {
+            sightings: Cache::new(SIGHTINGS_MAX),
+            programs: Cache::new(PROGRAMS_MAX),
+            suspected: AtomicBool::new(false),
+        }
     }
 }
 
@@ -153,6 +159,7 @@ impl Pinned {
     /// Learns from one sign of a pinned program; `true` where the signs now suffice.
     pub fn learn(&self, met: &Encounter<'_>, sign: Sign, now: Instant) -> bool {
         let Some(key) = met.program() else { return false };
+        self.suspected.store(true, Ordering::Relaxed);
         let entry = self.programs.get_with(key, || {
             Arc::new(Mutex::new(Learned { refusals: 0, closes: 0, last: now, passes_until: None }))
         });
@@ -183,6 +190,12 @@ impl Pinned {
         };
         let until = entry.lock().passes_until;
         until.is_some_and(|until| now < until)
+    }
+
+    /// Whether no program has ever shown a sign of being pinned, as is usual.
+    #[must_use]
+    pub fn suspects_nobody(&self) -> bool {
+        !self.suspected.load(Ordering::Relaxed)
     }
 
     /// This program has used a connection under our certificate: it is not pinned.

@@ -8,6 +8,7 @@ use tokio::time::advance;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
+const SETTINGS: Generation = Generation { gateway: 1, tenant: 1 };
 
 fn key() -> PoolKey {
     PoolKey {
@@ -16,7 +17,7 @@ fn key() -> PoolKey {
         host: "site.test".into(),
         address: "192.0.2.1:443".parse().unwrap(),
         http2: true,
-        generation: 1,
+        generation: SETTINGS,
     }
 }
 
@@ -39,12 +40,12 @@ async fn an_idle_http2_connection_is_closed_and_one_in_use_is_kept() {
     let driving = shared(&pool).await;
     for _ in 0..5 {
         advance(IDLE_TIME_MAX - SECOND).await;
-        pool.sweep(1);
+        pool.sweep(SETTINGS);
         assert!(pool.take(0, &key()).is_some(), "taken before its time was over");
     }
     advance(IDLE_TIME_MAX).await;
-    pool.sweep(1);
-    assert!(!pool.has(0, &key()));
+    pool.sweep(SETTINGS);
+    assert!(pool.take(0, &key()).is_none());
     driving.await.unwrap();
 }
 
@@ -54,8 +55,8 @@ async fn an_exchange_keeps_its_connection_when_the_pool_lets_go() {
     let driving = shared(&pool).await;
     let lease = pool.take(0, &key()).unwrap();
     advance(IDLE_TIME_MAX).await;
-    pool.sweep(1);
-    assert!(!pool.has(0, &key()));
+    pool.sweep(SETTINGS);
+    assert!(pool.take(0, &key()).is_none());
     tokio::task::yield_now().await;
     assert!(!driving.is_finished(), "still held by the exchange");
     drop(lease);
