@@ -32,7 +32,7 @@ async fn main() {
 }
 
 /// Each on a TLS connection of its own, as every page's is.
-async fn idle_websockets(http: Http, alpn: &str) {
+async fn idle_websockets(http: Http, alpn: &'static str) {
     let count = setting("SLUICE_BENCH_SOCKETS", 1_000.0) as usize;
     let origin = Origin::build().alpn(&[alpn]).start().await;
     let gateway = Gateway::start(&origin);
@@ -62,7 +62,7 @@ async fn idle_websockets(http: Http, alpn: &str) {
 }
 
 /// All at once, through one tunnel each.
-async fn transfers(http: Http, alpn: &str) {
+async fn transfers(http: Http, alpn: &'static str) {
     let gb = setting("SLUICE_BENCH_GB", 0.1);
     let size = (gb * 1e9) as u64;
     let origin = Origin::build().alpn(&[alpn]).start().await;

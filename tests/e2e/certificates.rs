@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use tests::gateway::binary;
+use tests::origin::Answer;
 use tests::origin::openssl::OpensslOrigin;
 use tests::pki::chain_below_ca;
 use tests::{Fault, Gateway, Http, Origin, Request};
@@ -204,6 +205,47 @@ async fn sd_22_no_url_of_a_certificate_is_fetched() {
     await_denial(&gateway, "aia.test", "incomplete_chain").await;
     assert!(tempting.connections().is_empty(), "{:?}", tempting.connections());
     assert!(origin.last("/secret").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn uc_36_a_missing_intermediate_is_fetched_where_the_tenant_wants_that() {
+    let pki = std::sync::Arc::new(tests::Pki::new());
+    let der = |bytes: Vec<u8>| Answer::of(200, "application/pkix-cert", bytes.into());
+    let (right, wrong) = (pki.intermediate_der(), tests::Pki::new().intermediate_der());
+    let place = Origin::build()
+        .on("/right.der", der(right))
+        .on("/wrong.der", der(wrong))
+        .on("/huge.der", der(vec![b'x'; 1_000_000]))
+        .start()
+        .await;
+    let at = |path: &str| format!("http://127.0.0.1:{}{path}", place.plain_port());
+    let elsewhere = "http://169.254.169.254/right.der".to_owned();
+    let mut build = Origin::build().pki(&pki);
+    for (name, url) in [
+        ("right.test", at("/right.der")),
+        ("wrong.test", at("/wrong.der")),
+        ("huge.test", at("/huge.der")),
+        ("missing.test", at("/status/404")),
+        ("guarded.test", elsewhere),
+    ] {
+        build = build.chain(name, pki.chain_with_urls(name, &url, &at("/ocsp")));
+    }
+    let origin = build.start().await;
+    let gateway =
+        Gateway::build(&origin).settings("origin: { fetch_intermediates: true }\n").start();
+    for name in ["wrong.test", "huge.test", "missing.test", "guarded.test"] {
+        denial(gateway.browser().get(&origin.url(name, "/secret")).await);
+        await_denial(&gateway, name, "incomplete_chain").await;
+    }
+    for _ in 0..3 {
+        let reply = gateway.browser().get(&origin.url("right.test", "/hello")).await.unwrap();
+        assert_eq!(reply.status, 200);
+    }
+    let event = gateway.await_transaction("acme", "right.test").await;
+    assert_eq!(event.get("origin_cert_fault"), None, "{event}");
+    let asked = place.requests().iter().filter(|one| one.target == "/right.der").count();
+    assert_eq!(asked, 1, "it was kept");
+    assert!(place.requests().iter().all(|one| one.target != "/ocsp"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

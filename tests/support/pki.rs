@@ -198,6 +198,12 @@ impl Pki {
         chain
     }
 
+    /// The intermediate's certificate.
+    #[must_use]
+    pub fn intermediate_der(&self) -> Vec<u8> {
+        self.intermediate.der().to_vec()
+    }
+
     /// Revocation lists of the intermediate and of the root, as PEM. They name what
     /// [`Fault::Revoked`] and [`Fault::RevokedIntermediate`] serve.
     #[must_use]

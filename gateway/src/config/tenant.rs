@@ -252,6 +252,9 @@ pub struct TenantOrigin {
     pub egress: Vec<IpAddr>,
     /// PEM files with authorities this tenant trusts in addition to the gateway's.
     pub extra_roots: Vec<PathBuf>,
+    /// Fetch an intermediate certificate that an origin did not send, as browsers do, from where the
+    /// origin's certificate says.
+    pub fetch_intermediates: bool,
 }
 
 impl TenantConfig {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_proto::target::canonical_path;
+use gateway_proto::target::{Host, canonical_path};
 use policy::fact::Gate;
 use policy::verdict::{DialPermit, Outcome, SendPermit};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,7 +14,7 @@ use super::connections;
 use super::exchange::Way;
 use super::flow::Flow;
 use super::hold::{self, Hold, Replay};
-use super::reach;
+use super::reach::{self, Target};
 use super::transaction::Transaction;
 use crate::event::Text;
 use crate::exchange::Request;
@@ -50,7 +50,8 @@ impl Exchange<'_> {
     {
         let mut dial = None;
         if let Way::Asked = way {
-            match self.connect_gate(request).await {
+            let target = connections::target_of(request);
+            match connect_gate(self.flow, self.tenant, &request.host, &target).await {
                 Ok(permit) => dial = Some(permit),
                 Err(refusal) => {
                     answer::refusal(client, self.tenant, request, transaction, &refusal).await;
@@ -107,34 +108,6 @@ impl Exchange<'_> {
         }
     }
 
-    /// The connect gate of a request that names its own destination.
-    async fn connect_gate(&self, request: &Request) -> Result<DialPermit, Refusal> {
-        let pop = &self.flow.worker.pop;
-        pop.guard
-            .load()
-            .check_name(&request.host, request.port)
-            .map_err(|refused| Refusal::guard(refused.label()))?;
-        let host = request.host.text();
-        let mut subject = self.flow.subject(request.host.ip());
-        subject.host = &host;
-        subject.port = request.port;
-        let mut verdict = connect(&self.tenant.policy, &subject);
-        if verdict.resolve_permit().is_some() {
-            let resolved =
-                reach::resolve(self.flow, self.tenant, &connections::target_of(request)).await;
-            subject.address =
-                resolved.map_err(|error| Refusal::unreachable(&error))?.first().copied();
-            verdict = connect(&self.tenant.policy, &subject);
-        }
-        match verdict.outcome {
-            Outcome::Allow { permit, .. } => Ok(permit),
-            Outcome::Coach(coached) => Ok(coached.dial()),
-            Outcome::Block { rule, .. } => Err(Refusal::rule(self.tenant, rule)),
-            Outcome::Redirect { rule } => Err(Refusal::rule(self.tenant, Some(rule))),
-            Outcome::Pending(_) => Err(Refusal::guard("undecided")),
-        }
-    }
-
     pub(super) fn judge(&self, request: &Request, body: BodyFacts<'_>, gate: Gate) -> Ruling {
         let (path, query) = split(request.target());
         let path = canonical_path(path.as_bytes());
@@ -178,6 +151,33 @@ impl Exchange<'_> {
             Duration::from_millis(limits.hold_ms),
         )
         .await
+    }
+}
+
+/// The connect gate of a destination that a request, or an origin's certificate, names.
+pub(super) async fn connect_gate(
+    flow: &Flow,
+    tenant: &Tenant,
+    host: &Host,
+    target: &Target,
+) -> Result<DialPermit, Refusal> {
+    let guard = flow.worker.pop.guard.load_full();
+    guard.check_name(host, target.port).map_err(|refused| Refusal::guard(refused.label()))?;
+    let mut subject = flow.subject(host.ip());
+    subject.host = &target.host;
+    subject.port = target.port;
+    let mut verdict = connect(&tenant.policy, &subject);
+    if verdict.resolve_permit().is_some() {
+        let resolved = reach::resolve(flow, tenant, target).await;
+        subject.address = resolved.map_err(|error| Refusal::unreachable(&error))?.first().copied();
+        verdict = connect(&tenant.policy, &subject);
+    }
+    match verdict.outcome {
+        Outcome::Allow { permit, .. } => Ok(permit),
+        Outcome::Coach(coached) => Ok(coached.dial()),
+        Outcome::Block { rule, .. } => Err(Refusal::rule(tenant, rule)),
+        Outcome::Redirect { rule } => Err(Refusal::rule(tenant, Some(rule))),
+        Outcome::Pending(_) => Err(Refusal::guard("undecided")),
     }
 }
 

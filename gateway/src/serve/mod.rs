@@ -15,6 +15,7 @@ mod forward;
 mod gates;
 mod hold;
 mod intercept;
+mod issuer;
 mod notice;
 pub mod pop;
 mod pulse;

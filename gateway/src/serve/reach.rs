@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::aside;
 use super::bypass::name_elsewhere_is_blocked;
 use super::flow::Flow;
+use super::issuer;
 use super::pop::Pop;
 use crate::exchange::{Scheme, Version};
 use crate::ident::Blame;
@@ -165,6 +166,19 @@ pub(super) async fn dial(
     dial_any(flow, tenant, permit, &addresses, target.port).await.map(|(stream, _)| stream)
 }
 
+/// Dials for the gateway's own sake: nothing of it goes into the flow's record.
+pub(super) async fn dial_aside(
+    flow: &Flow,
+    tenant: &Tenant,
+    permit: &DialPermit,
+    target: &Target,
+) -> Result<TcpStream, Unreachable> {
+    let addresses = resolve(flow, tenant, target).await?;
+    let guard = flow.worker.pop.guard.load_full();
+    let egress = egress(flow, tenant);
+    Ok(dial::dial(permit, &addresses, target.port, &guard, &egress).await?.0)
+}
+
 async fn dial_any(
     flow: &Flow,
     tenant: &Tenant,
@@ -251,7 +265,8 @@ pub(super) async fn open(
         flow.seen.lock().fault = error.fault().map(|fault| fault.as_str());
         aside::note_origin(flow, tenant, error);
     }
-    let (stream, facts) = connected?;
+    let (stream, mut facts) = connected?;
+    issuer::complete(flow, tenant, &tls, &stream, &name, &mut facts).await;
     let trust = judge(flow, tenant, &facts, tolerate)?;
     // Whatever was assumed of this origin, this is what it is.
     let profile = Profile::from(&facts);

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use moka::future::Cache;
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use super::issuer;
 use super::pop::Pop;
 use crate::ident::TenantName;
 use crate::origin::pool::Pool;
@@ -31,6 +34,8 @@ pub struct Tenancy {
     pub profiles: Profiles,
     pub coach: CoachMemory,
     pub pinned: Pinned,
+    /// Issuers' certificates by the URL they were fetched from; `None` where there was none.
+    pub(super) issuers: Cache<Box<str>, Option<Bytes>>,
     pub ended: CancellationToken,
     /// The interception and device CA of the tenant this belongs to.
     authorities: Mutex<(CertificateDer<'static>, CertificateDer<'static>)>,
@@ -57,6 +62,10 @@ impl Tenancy {
             profiles: Profiles::default(),
             coach: CoachMemory::default(),
             pinned: Pinned::default(),
+            issuers: Cache::builder()
+                .max_capacity(issuer::FETCHED_MAX)
+                .time_to_live(issuer::FETCHED_TIME)
+                .build(),
             ended: stopping.child_token(),
             authorities: Mutex::new(authorities(tenant)),
             authority: ArcSwapOption::empty(),

@@ -69,6 +69,13 @@ pub struct Finding {
     pub fixed: bool,
 }
 
+impl Finding {
+    /// Whether somebody may have the certificate that is missing.
+    pub(crate) fn lacks_issuer(&self) -> bool {
+        self.fault == Fault::IncompleteChain
+    }
+}
+
 /// What a tenant wants done about one fault. Ordered by strictness.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum FaultAction {

@@ -8,6 +8,7 @@ mod bounded;
 mod chain;
 mod distrusted;
 mod fault;
+mod issuers;
 mod leaf;
 mod name;
 mod opening;

@@ -27,6 +27,7 @@ use super::bounded::Bounded;
 use super::chain::{self, Trust};
 use super::distrusted::sha256;
 use super::fault::{Fault, Finding};
+use super::issuers::Issuers;
 use super::own::OwnAuthorities;
 use super::roots::Roots;
 use super::sessions::Sessions;
@@ -70,6 +71,7 @@ pub struct OriginTls {
     config: Arc<ClientConfig>,
     sessions: Arc<Sessions>,
     judgements: Mutex<Bounded<JudgementKey, Judgement>>,
+    issuers: Issuers,
 }
 
 type JudgementKey = ([u8; 32], ServerName<'static>);
@@ -92,6 +94,14 @@ pub struct OriginCertificate {
     pub sha256: [u8; 32],
     /// SHA-256 over the chain as it was sent.
     pub chain_sha256: [u8; 32],
+}
+
+impl OriginCertificate {
+    /// Whether the chain ends before a root, and somebody may have what is missing.
+    #[must_use]
+    pub fn lacks_issuer(&self) -> bool {
+        self.findings.iter().any(Finding::lacks_issuer)
+    }
 }
 
 /// What was agreed with an origin, and whom it proved to be.
@@ -188,7 +198,8 @@ impl OriginTls {
         config.resumption = Resumption::store(Arc::clone(&sessions) as _);
         config.enable_early_data = false;
         let judgements = Mutex::new(Bounded::new(JUDGEMENTS_MAX));
-        Ok(Self { settings, config: Arc::new(config), sessions, judgements })
+        let issuers = Issuers::new();
+        Ok(Self { settings, config: Arc::new(config), sessions, judgements, issuers })
     }
 
     /// Shakes hands over `io` with the origin called `name`, offering `alpn`.
@@ -275,8 +286,15 @@ impl OriginTls {
             own: &self.settings.own,
             revoked: &self.settings.revoked,
         };
+        let mut findings = chain::judge(chain, name, now, &trust);
+        if findings.iter().any(Finding::lacks_issuer) {
+            let whole = self.issuers.complete(chain);
+            if whole.len() > chain.len() {
+                findings = chain::judge(&whole, name, now, &trust);
+            }
+        }
         let certificate = Arc::new(OriginCertificate {
-            findings: chain::judge(chain, name, now, &trust),
+            findings,
             issuer: chain.first().map(issuer_text).unwrap_or_default(),
             sha256: chain.first().map(|leaf| sha256(leaf)).unwrap_or_default(),
             chain_sha256: key.0,
@@ -285,6 +303,31 @@ impl OriginTls {
             Judgement { certificate: Arc::clone(&certificate), own_generation, made: now };
         self.judgements.lock().insert(key, judgement);
         certificate
+    }
+
+    /// Where the issuer that `chain` lacks can be fetched: an http URL that the origin chose.
+    #[must_use]
+    pub fn issuer_location(&self, chain: &[CertificateDer<'_>]) -> Option<String> {
+        self.issuers.location(chain)
+    }
+
+    /// Takes a certificate for the issuer that `chain` lacks, and judges the chain again with it.
+    /// `None` where it is not the issuer. It adds no trust: the path must lead to a root as before.
+    #[must_use]
+    pub fn learn_issuer(
+        &self,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        issuer: CertificateDer<'static>,
+    ) -> Option<Arc<OriginCertificate>> {
+        if !self.issuers.learn(chain, issuer) {
+            return None;
+        }
+        let name = name.to_owned();
+        self.judgements.lock().remove(&(chain_hash(chain), name.clone()));
+        let certificate = self.judge(chain, &name, SystemTime::now());
+        self.sessions.mark(&name, !certificate.findings.is_empty());
+        Some(certificate)
     }
 
     fn classify(
