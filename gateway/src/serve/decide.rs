@@ -74,11 +74,12 @@ async fn first_bytes(flow: &Flow, io: &mut Io, prefix: Bytes) -> Peeked {
 
 async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, began: Instant) {
     if let Some(end) = contradiction(&mut flow, &tenant, &peeked) {
-        return refuse(flow, &tenant, io, peeked, began, end).await;
+        return Box::pin(refuse(flow, &tenant, io, peeked, began, end)).await;
     }
-    let permit = match connect_gate(&flow, &tenant, can_show_page(&flow, &tenant, &peeked)).await {
+    let page = can_show_page(&flow, &tenant, &peeked);
+    let permit = match Box::pin(connect_gate(&flow, &tenant, page)).await {
         Ok(permit) => permit,
-        Err(end) => return refuse(flow, &tenant, io, peeked, began, end).await,
+        Err(end) => return Box::pin(refuse(flow, &tenant, io, peeked, began, end)).await,
     };
     match peeked {
         Peeked::Tls { raw, .. } => {
@@ -93,10 +94,12 @@ async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, beg
                 }
                 DecryptAction::Decrypt => {
                     flow.seen.lock().decrypted = Some(true);
-                    intercept::serve(Arc::new(flow), tenant, permit, Rewind::new(raw, io), began)
-                        .await;
+                    let (flow, io) = (Arc::new(flow), Rewind::new(raw, io));
+                    Box::pin(intercept::serve(flow, tenant, permit, io, began)).await;
                 }
-                DecryptAction::Bypass => bypass(&flow, &tenant, &permit, io, raw, began).await,
+                DecryptAction::Bypass => {
+                    Box::pin(bypass(&flow, &tenant, &permit, io, raw, began)).await
+                }
                 DecryptAction::Block => {
                     let end = FlowEnd { rule, ..FlowEnd::refused("decrypt_rule", Blame::Gateway) };
                     flow.record(&tenant, began, &end);
@@ -111,7 +114,7 @@ async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, beg
                 let end = FlowEnd::refused("not_tls_on_443", Blame::Client);
                 return flow.record(&tenant, began, &end);
             }
-            bypass(&flow, &tenant, &permit, io, raw, began).await;
+            Box::pin(bypass(&flow, &tenant, &permit, io, raw, began)).await;
         }
         Peeked::Broken { label } => {
             let end = FlowEnd::refused(label, Blame::Client);

@@ -54,7 +54,7 @@ pub(super) enum Next {
 pub(super) async fn serve_http1<Io>(
     flow: &Arc<Flow>,
     way: &Way,
-    mut client: Http1<Io>,
+    mut client: Box<Http1<Io>>,
     idle: Duration,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin,
@@ -70,7 +70,7 @@ pub(super) async fn serve_http1<Io>(
         let request = match next {
             Ok(Some(request)) => request,
             Ok(None) => break,
-            Err(error) => return malformed(flow, &mut client, &error).await,
+            Err(error) => return Box::pin(malformed(flow, &mut client, &error)).await,
         };
         if draining.is_cancelled() {
             client.close_after();
@@ -81,7 +81,7 @@ pub(super) async fn serve_http1<Io>(
         match next {
             Next::Continue if client.is_persistent() => {}
             Next::Continue | Next::Close => break,
-            Next::Upgrade(upgrade) => return upgrade.splice_http1(client).await,
+            Next::Upgrade(upgrade) => return Box::pin(upgrade.splice_http1(*client)).await,
         }
     }
     // The client may already be gone; there is nobody to tell.

@@ -38,16 +38,19 @@ pub(super) async fn serve(
     began: Instant,
 ) {
     if aside::is_pinned(&flow, &tenant)
-        && let Some(permit) = aside::permit(&flow, &tenant).await
+        && let Some(permit) = Box::pin(aside::permit(&flow, &tenant)).await
     {
-        return aside::pass(&flow, &tenant, &permit, Reason::ClientPinned, io, began).await;
+        let passed = aside::pass(&flow, &tenant, &permit, Reason::ClientPinned, io, began);
+        return Box::pin(passed).await;
     }
-    let way = match learn(&flow, &tenant, &permit).await {
+    // Boxed, and so over before the connection is served: that may idle for long.
+    let way = match Box::pin(learn(&flow, &tenant, &permit)).await {
         Learned::Known => Way::Through(permit),
-        Learned::WantsCertificate(error) => match aside::permit(&flow, &tenant).await {
+        Learned::WantsCertificate(error) => match Box::pin(aside::permit(&flow, &tenant)).await {
             Some(permit) => {
-                let reason = Reason::ClientCertificate;
-                return aside::pass(&flow, &tenant, &permit, reason, io, began).await;
+                let passed =
+                    aside::pass(&flow, &tenant, &permit, Reason::ClientCertificate, io, began);
+                return Box::pin(passed).await;
             }
             None => {
                 error.map_or(Way::Through(permit), |it| Way::Refused(Refusal::unreachable(&it)))
@@ -165,7 +168,7 @@ async fn connection(
         }
     };
     let offered: &[&[u8]] = if flow.seen.lock().offer_http1_only { &ALPN_HTTP1 } else { &ALPN };
-    match tls::accept(io, tls::client_facing(&leaf, offered)).await {
+    match Box::pin(tls::accept(io, tls::client_facing(&leaf, offered))).await {
         Err(error) => {
             match &error {
                 AcceptError::Pinned { .. } => aside::note_pinned(&flow, Sign::Refused),
@@ -177,7 +180,8 @@ async fn connection(
         Ok((stream, facts)) => {
             let agreed = facts.alpn.clone();
             flow.seen.lock().client = Some(facts);
-            opened(flow, &tenant, way, stream, agreed.as_deref(), began).await;
+            let stream = Box::new(stream);
+            Box::pin(opened(flow, &tenant, way, stream, agreed.as_deref(), began)).await;
         }
     }
 }
@@ -187,7 +191,7 @@ async fn opened(
     flow: Arc<Flow>,
     tenant: &Tenant,
     way: Way,
-    mut stream: TlsStream<Rewind<Io>>,
+    mut stream: Box<TlsStream<Rewind<Io>>>,
     agreed: Option<&[u8]>,
     began: Instant,
 ) {
@@ -208,9 +212,9 @@ async fn opened(
             let served = Arc::clone(&flow);
             let serving = async {
                 if agreed == Some(b"h2") {
-                    http2(served, way, stream).await;
+                    Box::pin(http2(served, way, stream)).await;
                 } else {
-                    http1(served, way, stream, Scheme::Https).await;
+                    Box::pin(http1(served, way, stream, Scheme::Https)).await;
                 }
             };
             tokio::select! {
@@ -270,11 +274,11 @@ async fn http1<Io>(flow: Arc<Flow>, way: Way, io: Io, scheme: Scheme)
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let client = Http1::new(io, scheme, flow.asked.clone(), flow.port);
+    let client = Box::new(Http1::new(io, scheme, flow.asked.clone(), flow.port));
     exchange::serve_http1(&flow, &way, client, IDLE_TIME_MAX).await;
 }
 
-async fn http2(flow: Arc<Flow>, way: Way, io: Rewind<TlsStream<Rewind<Io>>>) {
+async fn http2(flow: Arc<Flow>, way: Way, io: Rewind<Box<TlsStream<Rewind<Io>>>>) {
     let way = Arc::new(way);
     let draining = flow.worker.pop.draining.clone();
     let websocket = flow.websocket.subscribe();

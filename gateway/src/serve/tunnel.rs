@@ -147,7 +147,8 @@ fn by_token(
     session::open(worker, tenant, credential, Some(facts), peer, AccessMethod::Tls)
 }
 
-/// One stream of an HTTP/2 tunnel.
+/// One stream of an HTTP/2 tunnel. What serves it is boxed: a stream that idles holds the memory of
+/// its own kind only.
 async fn stream(worker: Arc<Worker>, session: Arc<Session>, request: mux::Request) {
     match (request.method.as_ref(), request.protocol.as_deref()) {
         (b"CONNECT", None) => {
@@ -160,22 +161,27 @@ async fn stream(worker: Arc<Worker>, session: Arc<Session>, request: mux::Reques
             let io = Io::Mux(request.responder.respond(200, &Fields::new()));
             decide::serve(worker, session, authority.host, port, io, Bytes::new()).await;
         }
-        (b"CONNECT", Some(b"connect-udp")) => datagram::serve(worker, session, request).await,
+        (b"CONNECT", Some(b"connect-udp")) => {
+            Box::pin(datagram::serve(worker, session, request)).await;
+        }
         (b"CONNECT", Some(_)) => {
             let why = refused::why(&worker, "protocol_not_supported");
             request.responder.finish(501, &why, Bytes::new());
         }
-        _ => {
-            let Some(flow) = Flow::proxy(worker, Arc::clone(&session)) else { return };
-            let _counted = session.stream();
-            let Some((mut request, client)) = muxed::canonical(request) else { return };
-            request.fields.remove("proxy-authorization");
-            let flow = Arc::new(flow);
-            tokio::select! {
-                () = exchange::serve_muxed(&flow, request, client) => {}
-                () = session.ended.cancelled() => {}
-            }
-        }
+        _ => Box::pin(exchange(worker, session, request)).await,
+    }
+}
+
+/// A request that names its own destination, instead of asking for a stream to it.
+async fn exchange(worker: Arc<Worker>, session: Arc<Session>, request: mux::Request) {
+    let Some(flow) = Flow::proxy(worker, Arc::clone(&session)) else { return };
+    let _counted = session.stream();
+    let Some((mut request, client)) = muxed::canonical(request) else { return };
+    request.fields.remove("proxy-authorization");
+    let flow = Arc::new(flow);
+    tokio::select! {
+        () = exchange::serve_muxed(&flow, request, client) => {}
+        () = session.ended.cancelled() => {}
     }
 }
 
