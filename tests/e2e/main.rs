@@ -8,6 +8,7 @@ mod capture;
 mod certificates;
 mod configuration;
 mod connections;
+mod curl;
 mod datagrams;
 mod differential;
 mod durability;
