@@ -30,6 +30,7 @@ mod programs;
 mod shapes;
 mod soak;
 mod structure;
+mod suites;
 mod tenants;
 mod transfer;
 mod tunnels;
