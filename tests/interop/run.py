@@ -31,20 +31,25 @@ def suite_of_cases(script, *more):
     return once
 
 
+def tunnel(world, script, *more):
+    """The same suite against the tunnel's own port, with alice's certificate."""
+    to = ["--tunnel", str(world.tunnel_port), "--certificate", str(world.alice / "client.pem")]
+    once = suite_of_cases(script, *to, *more)
+    once(world, None, world.alice / "tunnel-ca.pem", "gateway-acme.pop.test")
+
+
 def h2spec(world, via, ca):
     suite_of_cases("h2spec.py")(world, via, ca)
     if via and getattr(world, "alice", None):
         print("h2spec, the tunnel of sluice")
-        suite_of_cases("h2spec.py", "--tunnel", str(world.tunnel_port), "--certificate", str(world.alice / "client.pem"))(
-            world, None, world.alice / "tunnel-ca.pem", "gateway-acme.pop.test")
+        tunnel(world, "h2spec.py")
 
 
 def tls(world, via, ca):
     suite_of_cases("tls_checks.py")(world, via, ca)
     if via and getattr(world, "alice", None):
         print("tls, the tunnel of sluice")
-        suite_of_cases("tls_checks.py", "--config", "modern", "--tunnel", str(world.tunnel_port), "--certificate",
-                       str(world.alice / "client.pem"))(world, None, world.alice / "tunnel-ca.pem", "gateway-acme.pop.test")
+        tunnel(world, "tls_checks.py", "--config", "modern")
 
 
 def cache_tests(world, via, ca):
