@@ -267,3 +267,23 @@ async fn every_answer_of_the_gateway_says_so() {
     let fine = gateway.browser().get(&origin.url("site.test", "/status/500")).await.unwrap();
     assert_eq!((fine.status, fine.field("proxy-status")), (500, None));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_closes_soon_is_left_before_it_does() {
+    let says = |timeout: &str| Answer::text("x").field("keep-alive", timeout);
+    let origin = Origin::build()
+        .alpn(&["http/1.1"])
+        .on("/patient", says("timeout=60"))
+        .on("/hasty", says("timeout=2, max=100"))
+        .start()
+        .await;
+    let gateway = Gateway::start(&origin);
+    let mut inner = gateway.browser().connect(&origin.url("site.test", "/")).await.unwrap();
+    let mut used = Vec::new();
+    for path in ["/patient", "/hasty", "/hasty"] {
+        assert_eq!(inner.get(path).await.unwrap().status, 200);
+        used.push(origin.last(path).unwrap().connection);
+    }
+    assert_eq!(used[0], used[1], "kept as long as usual");
+    assert_ne!(used[1], used[2], "a request to it may meet its end");
+}

@@ -79,6 +79,11 @@ try:
     call("unary_unary", "Missing")(b"", timeout=30); assert False
 except grpc.RpcError as error:
     assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
+try:
+    call("unary_unary", "Forbidden")(b"", timeout=30); assert False
+except grpc.RpcError as error:
+    assert error.code() == grpc.StatusCode.PERMISSION_DENIED, error
+    assert "rule: no such calls; message: Böse." in error.details(), error.details()
 print("errors")
 
 assert list(call("unary_stream", "Out")(b"50", timeout=30)) == [b"m%d" % i for i in range(50)]
@@ -157,7 +162,8 @@ async fn lines(path: &Path, wanted: usize) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_every_kind_pass_with_errors_deadlines_and_cancellations() {
     let trust = Origin::start().await;
-    let gateway = Gateway::start(&trust);
+    let rule = "  - { name: no such calls, match: { url: [\"*/Forbidden\"] }, action: block, message: Böse. }";
+    let gateway = Gateway::build(&trust).policy(rule).start();
     let alice = gateway.alice();
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name);
@@ -198,5 +204,7 @@ async fn calls_of_every_kind_pass_with_errors_deadlines_and_cancellations() {
     // The deadline and the cancellation reached the server, not only the gateway.
     lines(&file("cancelled"), 2).await;
     let event = gateway.await_transaction("acme", "/test.Echo/Unary").await;
+    let blocked = gateway.await_transaction("acme", "/test.Echo/Forbidden").await;
+    assert_eq!((&blocked["action"], &blocked["status"]), (&"block".into(), &200.into()));
     assert_eq!((&event["http_version"], &event["origin_alpn"]), (&"HTTP/2".into(), &"h2".into()));
 }

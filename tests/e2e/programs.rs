@@ -14,7 +14,12 @@ const SECONDS_MAX: &str = "240";
 const KEPT: [&str; 6] = ["PATH", "HOME", "LANG", "RUSTUP_HOME", "PYENV_ROOT", "JAVA_HOME"];
 
 /// Runs a script that gets `PROXY`, `CA` and `AT` (where it may write); panics where it fails.
-async fn bash(alice: &Identity, at: &Path, more: &[(&str, String)], script: &str) -> String {
+pub(crate) async fn bash(
+    alice: &Identity,
+    at: &Path,
+    more: &[(&str, String)],
+    script: &str,
+) -> String {
     let mut command = Command::new("timeout");
     command
         .args([SECONDS_MAX, "bash", "-euo", "pipefail", "-c", script])
@@ -38,7 +43,7 @@ async fn bash(alice: &Identity, at: &Path, more: &[(&str, String)], script: &str
 }
 
 /// A gateway that trusts the CAs of `origin`, and nginx below the same CAs with `sites`.
-async fn world(sites: &[Site]) -> (Origin, Gateway, Identity, Nginx, tempfile::TempDir) {
+pub(crate) async fn world(sites: &[Site]) -> (Origin, Gateway, Identity, Nginx, tempfile::TempDir) {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin);
     let alice = gateway.alice();
@@ -208,8 +213,11 @@ async fn node_go_java_and_python_fetch_over_their_own_stacks() {
     let site = Site { name: "web.test", directives: directives.to_owned() };
     let (_origin, gateway, alice, nginx, at) = world(&[site]).await;
     std::fs::write(nginx.root("web.test").join("file"), "x".repeat(300_000)).expect("a file");
-    let more = [("URL", nginx.url("web.test", "/file"))];
-    for (program, script) in [("node", NODE), ("go", GO), ("java", JAVA), ("httpx", HTTPX)] {
+    let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/interop/node/node_modules");
+    let more = [("URL", nginx.url("web.test", "/file")), ("MODULES", modules.to_owned())];
+    for (program, script) in
+        [("node", NODE), ("undici", UNDICI), ("go", GO), ("java", JAVA), ("httpx", HTTPX)]
+    {
         let at = at.path().join(program);
         std::fs::create_dir_all(&at).expect("a folder");
         let said = bash(&alice, &at, &more, script).await;
@@ -250,6 +258,31 @@ const count = (status, stream) => new Promise((resolve) => {
   const status = await new Promise((resolve) => stream.on('response', (head) => resolve(head[':status'])));
   await count(status, stream);
   session.close();
+})();
+JS
+NODE_EXTRA_CA_CERTS=$CA node fetch.js
+"#;
+
+/// undici's own fetch and request, and the fetch that Node has of it.
+const UNDICI: &str = r#"
+cat > fetch.js <<'JS'
+const { createRequire } = require('module');
+const undici = createRequire(process.env.MODULES + '/')('undici');
+const { PROXY, URL: url } = process.env;
+const login = new URL(PROXY);
+const token = 'Basic ' + Buffer.from(decodeURIComponent(login.username) + ':' + login.password).toString('base64');
+(async () => {
+  for (const allowH2 of [false, true]) {
+    const dispatcher = new undici.ProxyAgent({ uri: login.origin, token, allowH2 });
+    const answer = await undici.fetch(url, { dispatcher });
+    console.log(answer.status, (await answer.arrayBuffer()).byteLength);
+    const { statusCode, body } = await undici.request(url, { dispatcher });
+    console.log(statusCode, (await body.arrayBuffer()).byteLength);
+    undici.setGlobalDispatcher(dispatcher);
+    const own = await fetch(url);
+    console.log(own.status, (await own.arrayBuffer()).byteLength);
+    await dispatcher.close();
+  }
 })();
 JS
 NODE_EXTRA_CA_CERTS=$CA node fetch.js

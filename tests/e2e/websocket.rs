@@ -244,3 +244,31 @@ async fn open_ones_do_not_use_up_the_origin_for_others() {
         assert_eq!(gateway.browser().get(&url).await.unwrap().status, 200);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_the_drain_is_told_with_1012_and_recorded() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::build(&origin).gateway_yaml("limits: { drain_s: 1 }").start();
+    let mut sockets = Vec::new();
+    for http in BOTH {
+        for browser in [gateway.browser(), gateway.browser().explicit()] {
+            let path = format!("/ws?{}", sockets.len());
+            let opened = open(&browser.http(http), &origin, &path, &[]).await.unwrap();
+            let mut socket = opened.expect_open();
+            socket.send(1, b"hello").await.unwrap();
+            assert_eq!(socket.receive().await.unwrap(), Some((1, b"hello".to_vec())));
+            sockets.push(socket);
+        }
+    }
+    gateway.terminate();
+    for socket in &mut sockets {
+        assert_eq!(socket.receive().await.unwrap(), Some((CLOSE, 1_012_u16.to_be_bytes().into())));
+        socket.send(CLOSE, &1_012_u16.to_be_bytes()).await.unwrap();
+    }
+    assert_eq!(gateway.exit_code(), Some(0));
+    gateway.restart();
+    for number in 0..sockets.len() {
+        let event = gateway.await_transaction("acme", &format!("/ws?{number}")).await;
+        assert_eq!((&event["state"], &event["error"]), (&"close".into(), &"drained".into()));
+    }
+}

@@ -14,5 +14,6 @@ pub mod http1;
 
 pub mod capsule;
 pub mod multipart;
+pub mod websocket;
 
 pub mod h2;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_proto::fields::Fields;
@@ -11,6 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::exchange::framing::{Incoming, Outgoing, length_of};
 use crate::exchange::{Frame, Length, Request, Response, Sink, Source, Version, Wire};
 
+/// How much earlier than announced an idle connection is left: what is under way when the origin
+/// closes is lost, and not all of that may be sent again.
+const LEAVE_EARLIER: Duration = Duration::from_secs(2);
+
 /// One HTTP/1.1 connection to an origin.
 pub struct Http1<Io> {
     wire: Wire<Io>,
@@ -19,6 +24,8 @@ pub struct Http1<Io> {
     outgoing: Outgoing,
     method: Bytes,
     keep_alive: bool,
+    /// What the origin said of its patience with an idle connection.
+    patience: Option<Duration>,
     /// The request has been written to its end.
     sent: bool,
     answered: bool,
@@ -33,6 +40,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
             outgoing: Outgoing::None,
             method: Bytes::new(),
             keep_alive: true,
+            patience: None,
             sent: true,
             answered: true,
         }
@@ -58,6 +66,11 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
     /// it useless (CASES H1-21).
     pub fn poll_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.wire.poll_fill(context).map(|_| ())
+    }
+
+    /// How long it may wait for its next exchange, where the origin said so.
+    pub fn idle_time_max(&self) -> Option<Duration> {
+        self.patience.map(|patience| patience.saturating_sub(LEAVE_EARLIER))
     }
 
     /// Gives buffers back while the connection waits in a pool.
@@ -140,6 +153,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
             self.keep_alive =
                 head.persistent() && length != http1::BodyLength::UntilClose && head.status != 101;
             self.incoming = Incoming::new(length);
+            self.patience = head.fields.text("keep-alive").and_then(patience);
         }
         http1::strip_hop_by_hop(&mut head.fields);
         if let http1::BodyLength::Exact(length) = length {
@@ -157,6 +171,16 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Http1<Io> {
     pub fn into_upgraded(self) -> (Io, Bytes) {
         self.wire.into_parts()
     }
+}
+
+/// The `timeout` of a `Keep-Alive` field, seconds: RFC 2068 section 19.7.1.1, which nobody has
+/// written anew and common servers send.
+fn patience(keep_alive: &str) -> Option<Duration> {
+    let value = keep_alive.split(',').find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().trim_matches('"'))
+    })?;
+    value.parse().ok().map(Duration::from_secs)
 }
 
 /// An HTTP/2 request without a body says so by ending its stream. Where its method expects one,
@@ -203,5 +227,25 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Sink for Http1<Io> {
 
     fn poll_flush(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.wire.poll_drain(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origins_patience_is_read_in_each_of_its_forms() {
+        for (said, seconds) in [
+            ("timeout=5", Some(5)),
+            ("timeout=15, max=100", Some(15)),
+            ("max=3,Timeout = \"7\"", Some(7)),
+            ("max=100", None),
+            ("timeout=soon", None),
+            ("timeout", None),
+            ("", None),
+        ] {
+            assert_eq!(patience(said), seconds.map(Duration::from_secs), "{said}");
+        }
     }
 }

@@ -94,7 +94,7 @@ impl Pool {
         while let Some((mut connection, since)) = shelf.http1.pop() {
             taken += 1;
             let whole = connection.poll_idle(&mut Context::from_waker(Waker::noop()));
-            if whole == Poll::Pending && since.elapsed() < IDLE_TIME_MAX {
+            if whole == Poll::Pending && waits(&connection, since) {
                 found = Some(Lease::Http1(connection));
                 break;
             }
@@ -155,7 +155,7 @@ impl Pool {
                 if key.generation != generation {
                     return false;
                 }
-                shelf.http1.retain(|(_, since)| since.elapsed() < IDLE_TIME_MAX);
+                shelf.http1.retain(|(connection, since)| waits(connection, *since));
                 // Exchanges under way keep their connection; it closes when the last has ended. A
                 // burst may have opened several; one without streams is enough.
                 let mut spare = 0;
@@ -176,6 +176,11 @@ impl Pool {
             *shard.lock() = Shard::default();
         }
     }
+}
+
+/// Whether a connection that has been idle since then may still be used.
+fn waits(connection: &Http1<OriginIo>, since: Instant) -> bool {
+    since.elapsed() < connection.idle_time_max().unwrap_or(IDLE_TIME_MAX).min(IDLE_TIME_MAX)
 }
 
 fn shelf_of<'a>(shelves: &'a mut HashMap<PoolKey, Shelf>, key: &PoolKey) -> &'a mut Shelf {

@@ -8,7 +8,9 @@ use tokio::time::timeout;
 
 use super::pop::Pop;
 
-/// After the deadline, tasks get this long to write their closing records.
+/// After the deadline, clients of WebSockets get this long to answer Close: a few round trips.
+const FAREWELL_TIME: Duration = Duration::from_secs(1);
+/// After that, tasks get this long to write their closing records.
 const CUT_TIME: Duration = Duration::from_secs(2);
 
 /// Returns when the process shall end: a signal, or a drain asked for by the admin endpoint.
@@ -64,6 +66,9 @@ pub(super) async fn drain(pop: &Arc<Pop>) {
         pop.metrics.drain_cut_total.inc_by(cut as u64);
         tracing::warn!(cut, "drain deadline passed");
     }
+    pop.leaving.cancel();
+    pop.sockets.close();
+    drop(timeout(FAREWELL_TIME, pop.sockets.wait()).await);
     pop.stopping.cancel();
     drop(timeout(CUT_TIME, pop.tasks.wait()).await);
 }

@@ -243,7 +243,7 @@ async fn head<Io: AsyncRead + AsyncWrite + Unpin>(
                 return Poll::Ready(Err(Failure::origin("stalled")));
             }
             if transaction.began.elapsed() >= BEAT {
-                transaction.beat(upload.bytes(), 0);
+                transaction.progress(upload.bytes(), 0);
             }
         }
         Poll::Pending
@@ -306,7 +306,7 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
                 return Poll::Ready(Err(Failure::origin("stalled").begun()));
             }
             if transaction.began.elapsed() >= BEAT {
-                transaction.beat(upload.bytes(), download.bytes());
+                transaction.progress(upload.bytes(), download.bytes());
             }
         }
         Poll::Pending

@@ -23,10 +23,11 @@ use crate::tls::{self, AcceptError, FaultAction, Opening, Profile, ProfileKey};
 use crate::verdict::notice::Kind;
 use crate::verdict::pinned::{Reason, Sign};
 
-/// What inner connections may speak, whatever the origin speaks.
-pub(super) const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+/// What inner connections may speak, whatever the origin speaks. Some that want HTTP/1.0 say so by
+/// the name it has in the registry.
+pub(super) const ALPN: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 /// Where logins are bound to connections, HTTP/2 would mix them.
-const ALPN_HTTP1: [&[u8]; 1] = [b"http/1.1"];
+const ALPN_HTTP1: [&[u8]; 2] = [b"http/1.1", b"http/1.0"];
 /// Browsers keep idle connections for some minutes; they open a new one at once.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(300);
 /// Serves a TLS flow that is to be decrypted.

@@ -10,6 +10,7 @@ mod datagram;
 mod decide;
 mod drain;
 mod exchange;
+mod farewell;
 mod flow;
 mod forward;
 mod gates;

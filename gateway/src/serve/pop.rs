@@ -45,6 +45,10 @@ pub struct Pop {
     followed: DashMap<TenantName, u64>,
     /// No new tunnel or stream; what is under way ends.
     pub draining: CancellationToken,
+    /// The deadline of the drain has passed: WebSockets tell their clients.
+    pub leaving: CancellationToken,
+    /// Open WebSockets.
+    pub sockets: TaskTracker,
     /// Everything ends now.
     pub stopping: CancellationToken,
     pub tasks: TaskTracker,
@@ -85,6 +89,8 @@ impl Pop {
             refusals: Refusals::default(),
             tenancies: DashMap::new(),
             draining: CancellationToken::new(),
+            leaving: CancellationToken::new(),
+            sockets: TaskTracker::new(),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
             began: Instant::now(),

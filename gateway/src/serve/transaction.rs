@@ -9,6 +9,7 @@ use policy::Action;
 use policy::verdict::RuleIndex;
 
 use super::flow::Flow;
+use super::pulse::Lines;
 use crate::event::{Record, RecordType, State, Text};
 use crate::exchange::{Request, Version};
 use crate::ident::Blame;
@@ -24,7 +25,7 @@ pub(super) struct Transaction {
     pub(super) began: Instant,
     /// Time spent waiting for the origin or the client, which the gateway did not add.
     pub(super) waited: Duration,
-    opened: bool,
+    lines: Lines,
     alerts: SmallVec<[RuleIndex; 4]>,
     deciding: Option<RuleIndex>,
     pub(super) set_headers: SmallVec<[RuleIndex; 4]>,
@@ -60,7 +61,7 @@ impl Transaction {
             record,
             began: Instant::now(),
             waited: Duration::ZERO,
-            opened: false,
+            lines: Lines::default(),
             alerts: SmallVec::new(),
             deciding: None,
             set_headers: SmallVec::new(),
@@ -84,17 +85,23 @@ impl Transaction {
 
     /// Writes the opening line, once: a crash then leaves a trace of what was under way.
     pub(super) fn open(&mut self) {
-        if !self.opened {
-            self.opened = true;
-            self.write(State::Open);
+        if !self.lines.is_begun() {
+            self.write_due();
         }
     }
 
-    /// Writes the opening line of an exchange that has been open for long, later an update.
-    pub(super) fn beat(&mut self, request_bytes: u64, response_bytes: u64) {
+    /// Notes how far the bodies have come, and writes what is due: the opening line, later an
+    /// update each minute.
+    pub(super) fn progress(&mut self, request_bytes: u64, response_bytes: u64) {
         self.record.http.request_bytes = Some(request_bytes);
         self.record.http.response_bytes = Some(response_bytes);
-        if self.opened { self.write(State::Update) } else { self.open() }
+        self.write_due();
+    }
+
+    fn write_due(&mut self) {
+        if let Some(state) = self.lines.due(Instant::now()) {
+            self.write(state);
+        }
     }
 
     pub(super) fn failed(&mut self, error: &'static str, blame: Blame) {
@@ -152,7 +159,7 @@ impl Transaction {
             record: self.record.clone(),
             began: self.began,
             waited: self.waited,
-            opened: self.opened,
+            lines: self.lines.clone(),
             alerts: std::mem::take(&mut self.alerts),
             deciding: self.deciding,
             set_headers: SmallVec::new(),

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::bypass::withdrawn;
-use super::relay::{SpliceSide, splice_noting};
+use super::farewell::Framed;
+use super::flow::Flow;
+use super::pulse::at_least_each_minute;
+use super::relay::{SpliceSide, Spliced, splice_noting};
 use super::transaction::Transaction;
 use super::websocket;
 use crate::exchange::http1::Http1;
@@ -62,7 +65,7 @@ impl Upgrade {
         }
         self.transaction.record.http.status = Some(101);
         let (io, early) = client.into_upgraded();
-        self.relay(Rewind::new(early, io)).await;
+        Box::pin(self.relay(Rewind::new(early, io))).await;
     }
 
     /// Tells a client that asked by extended CONNECT, then relays.
@@ -70,41 +73,61 @@ impl Upgrade {
         match client.start_upgrade(&websocket::for_http2(self.response.clone())) {
             Ok(io) => {
                 self.transaction.record.http.status = Some(200);
-                self.relay(io).await;
+                Box::pin(self.relay(io)).await;
             }
             Err(_) => self.transaction.failed("client_write", Blame::Client),
         }
     }
 
-    async fn relay<Io: AsyncRead + AsyncWrite + Unpin>(self: Box<Self>, mut client: Io) {
+    async fn relay<Io: AsyncRead + AsyncWrite + Unpin>(self: Box<Self>, client: Io) {
         let Self { mut origin, mut transaction, recheck, request, response, protocol } = *self;
+        let frames = protocol.eq_ignore_ascii_case(b"websocket");
         // Their fields share the buffers that the heads were read into.
         drop((request, response, protocol));
         transaction.open();
         transaction.underway = true;
         let began = std::time::Instant::now();
         let flow = transaction.flow_shared();
-        let withdrawn = withdrawn(&flow, &*recheck);
-        // Noted as it goes: the session may end amid it.
-        let http = &mut transaction.record.http;
-        let progress = |up, down| {
-            http.request_bytes = Some(up);
-            http.response_bytes = Some(down);
+        let pop = &flow.worker.pop;
+        let _counted = pop.sockets.token();
+        let mut client = Framed::new(client);
+        let stopped = async {
+            tokio::select! {
+                () = withdrawn(&flow, &*recheck) => {}
+                () = pop.leaving.cancelled() => {}
+            }
         };
-        let spliced =
-            splice_noting(&mut client, &mut origin, IDLE_TIME_MAX, withdrawn, progress).await;
+        // Noted as it goes: the session may end amid it.
+        let progress = |up, down| transaction.progress(up, down);
+        let relayed = splice_noting(&mut client, &mut origin, IDLE_TIME_MAX, stopped, progress);
+        let spliced = at_least_each_minute(relayed).await;
+        let leaving = pop.leaving.is_cancelled();
+        let asked = matches!(spliced.error, Some((SpliceSide::Withdrawn, _)));
+        if asked && leaving && frames {
+            // Bounded by the drain; a client that is gone needs no word.
+            drop(client.say_farewell().await);
+        }
         transaction.waited += began.elapsed();
         transaction.underway = false;
-        let (label, blame) = match spliced.error {
-            None => return,
-            Some((SpliceSide::Client, _)) => ("client_reset", Blame::Client),
-            Some((SpliceSide::Origin, _)) => ("origin_reset", Blame::Origin),
-            Some((SpliceSide::Idle, _)) => ("idle", Blame::Gateway),
-            Some((SpliceSide::Withdrawn, _)) if flow.session.ended.is_cancelled() => {
-                ("client_gone", Blame::Client)
-            }
-            Some((SpliceSide::Withdrawn, _)) => ("withdrawn", Blame::Gateway),
-        };
-        transaction.failed(label, blame);
+        if let Some((label, blame)) = failure(&spliced, &flow) {
+            transaction.failed(label, blame);
+        }
     }
+}
+
+/// Why the relay ended, where that was no orderly end.
+fn failure(spliced: &Spliced, flow: &Flow) -> Option<(&'static str, Blame)> {
+    let (side, _) = spliced.error?;
+    Some(match side {
+        SpliceSide::Client => ("client_reset", Blame::Client),
+        SpliceSide::Origin => ("origin_reset", Blame::Origin),
+        SpliceSide::Idle => ("idle", Blame::Gateway),
+        SpliceSide::Withdrawn if flow.worker.pop.leaving.is_cancelled() => {
+            ("drained", Blame::Gateway)
+        }
+        SpliceSide::Withdrawn if flow.session.ended.is_cancelled() => {
+            ("client_gone", Blame::Client)
+        }
+        SpliceSide::Withdrawn => ("withdrawn", Blame::Gateway),
+    })
 }

@@ -1,5 +1,6 @@
 //! What a user is told: pages for people, RFC 9457 problems for programs.
 
+mod grpc;
 mod html;
 mod problem;
 
@@ -55,9 +56,13 @@ pub struct Notice<'a> {
     pub proceed: Option<&'a str>,
 }
 
-/// The answer to `request`: HTML for a navigation, a problem document for anything else.
+/// The answer to `request`: HTML for a navigation, trailers for a gRPC call, a problem document for
+/// anything else.
 #[must_use]
 pub fn answer(request: &Request, notice: &Notice<'_>) -> (Response, Bytes) {
+    if grpc::is_call(request) {
+        return (grpc::answer(request, notice), Bytes::new());
+    }
     let mut fields = Fields::new();
     let body = if is_navigation(request) {
         html::headers(&mut fields, notice.proceed);

@@ -12,11 +12,12 @@ use gateway_proto::multipart::{self, Boundary, Multipart, Part};
 use gateway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
 use gateway_proto::target::{Authority, Host, RequestTarget, canonical_path};
 use gateway_proto::udp;
+use gateway_proto::websocket::{self, FrameWalk};
 
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     ("http1_request", http1_request),
     ("http1_response", http1_response),
     ("http1_body", http1_body),
@@ -27,6 +28,7 @@ pub const TARGETS: [Target; 12] = [
     ("request_target", request_target),
     ("path", path),
     ("capsule", capsule),
+    ("websocket", websocket_frames),
     ("multipart", multipart_form),
     ("h2_frames", h2_frames),
 ];
@@ -235,6 +237,19 @@ pub fn path(data: &[u8]) {
     }
     if !text.contains('%') {
         assert_eq!(canonical_path(text.as_bytes()).as_str(), text);
+    }
+}
+
+pub fn websocket_frames(data: &[u8]) {
+    let (step, stream) = step(data);
+    let (mut whole, mut split) = (FrameWalk::default(), FrameWalk::default());
+    whole.advance(stream);
+    stream.chunks(step).for_each(|piece| split.advance(piece));
+    assert_eq!(whole, split);
+    assert!(!(whole.is_open_between_frames() && whole.has_closed()));
+    if whole.is_open_between_frames() {
+        whole.advance(&websocket::close(websocket::SERVICE_RESTART));
+        assert!(whole.has_closed());
     }
 }
 

@@ -6,15 +6,9 @@ use super::{Kind, Notice};
 
 /// The problem document.
 pub(super) fn document(notice: &Notice<'_>) -> String {
-    let title = match notice.kind {
-        Kind::Blocked => "Blocked by policy",
-        Kind::Coached => "Needs a justification",
-        Kind::Fault => "The site's certificate cannot be trusted",
-        Kind::Failed => "The request could not be carried out",
-    };
     let mut document = json!({
         "type": format!("urn:sluice:problem:{}", notice.kind.name()),
-        "title": title,
+        "title": title(notice.kind),
         "status": notice.status,
         "instance": format!("urn:uuid:{}", notice.reference),
         "reference": notice.reference.to_string(),
@@ -37,4 +31,14 @@ pub(super) fn document(notice: &Notice<'_>) -> String {
         }
     }
     format!("{document:#}\n")
+}
+
+/// What happened, in a few words.
+pub(super) fn title(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Blocked => "Blocked by policy",
+        Kind::Coached => "Needs a justification",
+        Kind::Fault => "The site's certificate cannot be trusted",
+        Kind::Failed => "The request could not be carried out",
+    }
 }

@@ -82,3 +82,28 @@ fn sl_15_what_a_request_names_is_inert_in_the_page() {
     let policy = response.fields.text("content-security-policy").unwrap();
     assert!(policy.starts_with("default-src 'none'"));
 }
+
+#[test]
+fn grpc_calls_are_answered_with_a_status_they_understand() {
+    for content_type in ["application/grpc", "application/grpc+proto", "Application/gRPC; a=b"] {
+        let call = request(&[("content-type", content_type), ("accept", "text/html")]);
+        let (response, body) = answer(&call, &notice("no \u{e4}%\n", "app.test"));
+        assert_eq!((response.status, body.len()), (200, 0));
+        assert_eq!(response.fields.text("content-type"), Some(content_type));
+        assert_eq!(response.fields.text("grpc-status"), Some("7"));
+        let message = response.fields.text("grpc-message").unwrap();
+        assert!(message.starts_with("Blocked by policy; rule: no %C3%A4%25%0A; "), "{message}");
+    }
+    for content_type in ["application/grpc-web", "application/grpcx", "application/json"] {
+        let other = request(&[("content-type", content_type)]);
+        assert_eq!(answer(&other, &notice("no", "app.test")).0.status, 403, "{content_type}");
+    }
+    let call = request(&[("content-type", "application/grpc")]);
+    for (kind, status, wanted) in
+        [(Kind::Failed, 502, "14"), (Kind::Failed, 501, "12"), (Kind::Fault, 403, "7")]
+    {
+        let failed = Notice { kind, status, ..notice("no", "app.test") };
+        let (response, _) = answer(&call, &failed);
+        assert_eq!(response.fields.text("grpc-status"), Some(wanted));
+    }
+}
