@@ -27,11 +27,24 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(3600);
 /// by Upgrade or by extended CONNECT.
 pub(super) struct Upgrade {
     origin: Rewind<UpgradedIo>,
+    opening: Option<Opening>,
+    transaction: Transaction,
+    recheck: Recheck,
+}
+
+/// What is needed until the client has been told. Its fields share the buffers that the heads were
+/// read into.
+struct Opening {
     request: Request,
     response: Response,
     protocol: Bytes,
-    transaction: Transaction,
-    recheck: Recheck,
+}
+
+impl Opening {
+    /// Whether frames follow whose borders are known.
+    fn is_websocket(&self) -> bool {
+        self.protocol.eq_ignore_ascii_case(b"websocket")
+    }
 }
 
 /// Asks again whether this exchange may go on, after a swap of the tenant's configuration.
@@ -48,8 +61,8 @@ impl Upgrade {
     ) -> Option<Self> {
         let protocol = request.upgrade.clone()?;
         let (io, rest) = lease.into_upgraded()?;
-        let (origin, request) = (Rewind::new(rest, io), request.clone());
-        Some(Self { origin, request, response, protocol, transaction, recheck })
+        let opening = Some(Opening { request: request.clone(), response, protocol });
+        Some(Self { origin: Rewind::new(rest, io), opening, transaction, recheck })
     }
 
     /// Tells a client that asked by Upgrade, then relays until both sides have ended.
@@ -57,33 +70,41 @@ impl Upgrade {
     where
         Io: AsyncRead + AsyncWrite + Unpin,
     {
-        let response = websocket::for_http1(&self.request, self.response.clone());
-        let told = client.start_upgrade(response, &self.protocol);
+        let Some(opening) = self.opening.take() else { return };
+        let frames = opening.is_websocket();
+        let response = websocket::for_http1(&opening.request, opening.response);
+        let told = client.start_upgrade(response, &opening.protocol);
+        drop((opening.request, opening.protocol));
         let flushed = std::future::poll_fn(|context| client.poll_flush(context)).await;
         if told.and(flushed).is_err() {
             return self.transaction.failed("client_write", Blame::Client);
         }
         self.transaction.record.http.status = Some(101);
         let (io, early) = client.into_upgraded();
-        Box::pin(self.relay(Rewind::new(early, io))).await;
+        Box::pin(self.relay(Rewind::new(early, io), frames)).await;
     }
 
     /// Tells a client that asked by extended CONNECT, then relays.
     pub(super) async fn splice_http2(mut self: Box<Self>, client: Http2) {
-        match client.start_upgrade(&websocket::for_http2(self.response.clone())) {
+        let Some(opening) = self.opening.take() else { return };
+        let frames = opening.is_websocket();
+        match client.start_upgrade(&websocket::for_http2(opening.response)) {
             Ok(io) => {
                 self.transaction.record.http.status = Some(200);
-                Box::pin(self.relay(io)).await;
+                drop((opening.request, opening.protocol));
+                Box::pin(self.relay(io, frames)).await;
             }
             Err(_) => self.transaction.failed("client_write", Blame::Client),
         }
     }
 
-    async fn relay<Io: AsyncRead + AsyncWrite + Unpin>(self: Box<Self>, client: Io) {
-        let Self { mut origin, mut transaction, recheck, request, response, protocol } = *self;
-        let frames = protocol.eq_ignore_ascii_case(b"websocket");
-        // Their fields share the buffers that the heads were read into.
-        drop((request, response, protocol));
+    /// Everything stays where it is, in one box: WebSockets are many and live long.
+    async fn relay<Io: AsyncRead + AsyncWrite + Unpin>(
+        mut self: Box<Self>,
+        client: Io,
+        frames: bool,
+    ) {
+        let Self { origin, transaction, recheck, .. } = &mut *self;
         transaction.open();
         transaction.underway = true;
         let began = std::time::Instant::now();
@@ -93,13 +114,13 @@ impl Upgrade {
         let mut client = Framed::new(client);
         let stopped = async {
             tokio::select! {
-                () = withdrawn(&flow, &*recheck) => {}
+                () = withdrawn(&flow, &**recheck) => {}
                 () = pop.leaving.cancelled() => {}
             }
         };
         // Noted as it goes: the session may end amid it.
         let progress = |up, down| transaction.progress(up, down);
-        let relayed = splice_noting(&mut client, &mut origin, IDLE_TIME_MAX, stopped, progress);
+        let relayed = splice_noting(&mut client, origin, IDLE_TIME_MAX, stopped, progress);
         let spliced = at_least_each_minute(relayed).await;
         let leaving = pop.leaving.is_cancelled();
         let asked = matches!(spliced.error, Some((SpliceSide::Withdrawn, _)));
