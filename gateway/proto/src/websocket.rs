@@ -112,6 +112,8 @@ pub fn close(code: u16) -> [u8; 4] {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
     use super::*;
 
     /// The head of a frame with `length` bytes of payload, the shortest way or longer.
