@@ -12,14 +12,20 @@ use super::reader::position;
 use super::tenant::{Require, TenantConfig};
 
 /// Collects problems of one file.
-struct Checks<'a> {
+pub(super) struct Checks<'a> {
     file: &'a str,
     tree: &'a Node,
     problems: Vec<Problem>,
 }
 
 impl Checks<'_> {
-    fn require(&mut self, holds: bool, path: &[&str], what: impl Into<String>, expected: &str) {
+    pub(super) fn require(
+        &mut self,
+        holds: bool,
+        path: &[&str],
+        what: impl Into<String>,
+        expected: &str,
+    ) {
         if !holds {
             let at = position(self.tree, path);
             self.problems.push(problem(self.file, at, what, expected));
@@ -58,6 +64,7 @@ pub(crate) fn gateway(file: &str, tree: &Node, config: &GatewayConfig) -> Vec<Pr
         format!("found {} bytes", events.max_bytes.0),
         "at least `16MiB`",
     );
+    super::sink::check(&mut checks, &events.sinks);
     let limits = &config.limits;
     for (name, value) in
         [("tunnels", limits.tunnels), ("streams_per_tunnel", limits.streams_per_tunnel)]

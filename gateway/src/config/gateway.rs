@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scalar::{ByteSize, HostName, HostPattern, MemoryLimit, NameServer, Network, PortRange};
+use super::sink::{Sink, SinkKind};
 use crate::ident::TenantName;
 
 /// The point of presence: name, domain, listeners, admin endpoint, origins, events and limits.
@@ -219,28 +220,6 @@ impl Default for Events {
     }
 }
 
-/// A place events are sent to.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Sink {
-    /// Name of the sink, for logs and metrics.
-    pub name: String,
-    /// How it is spoken to.
-    pub kind: SinkKind,
-    /// Where it is: a URL, or for `file` a path.
-    pub to: String,
-}
-
-/// Kinds of sinks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SinkKind {
-    /// NDJSON appended to a file.
-    File,
-    /// NDJSON by HTTP POST.
-    Http,
-}
-
 /// Bounds.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -285,6 +264,12 @@ impl GatewayConfig {
     pub(crate) fn anchor(&mut self, dir: &Path) {
         let mut anchor = |path: &mut PathBuf| *path = dir.join(&*path);
         anchor(&mut self.events.dir);
+        for sink in &mut self.events.sinks {
+            sink.files().for_each(&mut anchor);
+            if sink.kind == SinkKind::File {
+                sink.to = dir.join(&sink.to).display().to_string();
+            }
+        }
         self.origin.extra_roots.iter_mut().for_each(&mut anchor);
         self.origin.crls.iter_mut().for_each(&mut anchor);
         self.admin.token_file.iter_mut().for_each(&mut anchor);

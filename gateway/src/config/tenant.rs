@@ -232,6 +232,18 @@ impl Default for TenantLimits {
 pub struct TenantEvents {
     /// Disk space of this tenant's events; null is an equal share of the gateway's.
     pub max_bytes: Option<ByteSize>,
+    /// Who may pull this tenant's events from `/api/v2/events/dataexport`.
+    pub tokens: Vec<EventToken>,
+}
+
+/// A collector of events.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventToken {
+    /// Whose token it is, for people.
+    pub name: String,
+    /// SHA-256 of the token as 64 hexadecimal digits; the token itself is kept nowhere.
+    pub sha256: TokenHash,
 }
 
 /// What the block and coach pages say.

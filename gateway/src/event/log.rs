@@ -13,17 +13,20 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::POP_TENANT;
+use super::consume::Consumers;
 use super::disk::{Disk, RealDisk};
 use super::progress::{Bell, Progress, Served};
 use super::read::Reader;
 use super::record::{Record, RecordType};
 use super::redact::Redaction;
 use super::segments;
+use super::sink::{Heads, SinkStats, Sinks};
 use super::split::{self, Splitter};
 use super::stats::{Counters, Stats};
 use super::store::Store;
 use super::wal::{self, FileId, Wal};
 use super::{flush, serialize};
+use crate::config::Sink;
 use crate::ident::Blame;
 
 /// Where the write-ahead logs lie, beside the tenants' directories. No tenant has this name.
@@ -85,6 +88,8 @@ pub struct TenantSettings {
 pub struct EventLog {
     shared: Arc<Shared>,
     root: PathBuf,
+    consumers: Consumers,
+    sinks: Sinks,
     threads: Mutex<Threads>,
     /// Released when the log is gone.
     _lock: File,
@@ -107,6 +112,8 @@ pub(super) struct Shared {
     /// Tenants that came or went: what the splitter knows of their files may be an earlier one's.
     pub(super) changed: Mutex<Vec<Box<str>>>,
     standard: Redaction,
+    /// Told by the splitter.
+    pub(super) heads: Arc<Heads>,
 }
 
 #[derive(Default)]
@@ -149,9 +156,13 @@ impl EventLog {
         shared.create_wals(next.unwrap_or(0))?;
         let written = shared.wals.iter().map(Wal::written).collect();
         let splitter = Splitter::new(store, written);
+        let shared = Arc::new(shared);
+        let sinks = Sinks::new(directory.to_owned(), Arc::clone(&shared.heads));
         let log = Self {
-            shared: Arc::new(shared),
+            shared,
             root: directory.to_owned(),
+            consumers: Consumers::new(directory),
+            sinks,
             threads: Mutex::default(),
             _lock: lock,
         };
@@ -182,6 +193,23 @@ impl EventLog {
         Reader::open(&self.root)
     }
 
+    /// Consumers whose place is kept here.
+    #[must_use]
+    pub fn consumers(&self) -> &Consumers {
+        &self.consumers
+    }
+
+    /// Puts these sinks into force.
+    pub fn set_sinks(&self, sinks: &[Sink]) {
+        self.sinks.set(sinks, &self.changes());
+    }
+
+    /// What each sink has done, by name.
+    #[must_use]
+    pub fn sink_stats(&self) -> Vec<(String, SinkStats)> {
+        self.sinks.stats()
+    }
+
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.counters.snapshot()
@@ -204,6 +232,9 @@ impl EventLog {
     /// somebody takes its directory away.
     pub fn forget_tenant(&self, tenant: &str) {
         self.shared.tenants.remove(tenant);
+        if let Err(error) = self.consumers.forget(tenant) {
+            tracing::warn!(%error, "event log: the places of a tenant's collectors stay");
+        }
         self.shared.changed.lock().push(tenant.into());
     }
 
@@ -225,7 +256,7 @@ impl EventLog {
         let _gone = watch.wait_for(|served| done(*served, ticket)).await.is_err();
     }
 
-    /// Writes, syncs and splits what is left, and ends. Blocks. What is appended afterwards is
+    /// Writes, syncs and splits what is left, lets the sinks send it, and ends. Blocks. What is appended afterwards is
     /// counted as dropped.
     pub fn close(&self) {
         let mut threads = self.threads.lock();
@@ -237,6 +268,7 @@ impl EventLog {
         join(&mut threads.split);
         // Nobody waits for what cannot come any more.
         self.shared.progress.serve(|served| *served = Served::ALL);
+        self.sinks.close();
     }
 }
 
@@ -262,6 +294,7 @@ impl Shared {
             tenants: DashMap::new(),
             changed: Mutex::default(),
             standard: Redaction::default(),
+            heads: Arc::default(),
         }
     }
 
@@ -328,7 +361,7 @@ impl Writer {
 }
 
 /// Tells when there may be more to read.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Changes(watch::Receiver<Served>);
 
 impl Changes {

@@ -1,10 +1,14 @@
 //! Names on disk: `<tenant>/<sequence number of its first event>.ndjson`.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Longest tenant name, and the room a frame gives it.
 pub(super) const NAME_BYTES_MAX: usize = 40;
+/// Bytes read at once.
+const READ_BYTES: usize = 256 * 1024;
 /// Ends the names of segments.
 const SUFFIX: &str = ".ndjson";
 
@@ -16,6 +20,13 @@ pub(super) struct Segment {
     pub(super) bytes: u64,
 }
 
+impl Segment {
+    /// When it was last written to.
+    pub(super) fn written(&self, directory: &Path) -> io::Result<SystemTime> {
+        std::fs::metadata(path(directory, self.first))?.modified()
+    }
+}
+
 /// Whether the name can be a tenant's directory, and nothing else: no dot, no slash.
 pub(super) fn is_directory_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -25,6 +36,13 @@ pub(super) fn is_directory_name(name: &str) -> bool {
 
 pub(super) fn path(directory: &Path, first: u64) -> PathBuf {
     directory.join(format!("{first:020}{SUFFIX}"))
+}
+
+/// A segment's text from a place in it on.
+pub(super) fn open(directory: &Path, first: u64, offset: u64) -> io::Result<Box<dyn BufRead>> {
+    let mut file = File::open(path(directory, first))?;
+    file.seek(SeekFrom::Start(offset))?;
+    Ok(Box::new(BufReader::with_capacity(READ_BYTES, file)))
 }
 
 /// A tenant's segments, oldest first; none where it has no directory.

@@ -85,6 +85,7 @@ impl Splitter {
     /// Splits all that is written by now.
     fn round(&mut self, shared: &Shared) -> io::Result<()> {
         for tenant in std::mem::take(&mut *shared.changed.lock()) {
+            shared.heads.remove(&tenant);
             self.store.look_again(&tenant)?;
         }
         self.settle(shared)?;
@@ -162,6 +163,9 @@ impl Splitter {
             if !is_full(&error) || !self.reclaim(shared)? {
                 return Err(error);
             }
+        }
+        if let Some(next) = self.store.next(tenant) {
+            shared.heads.insert(tenant.into(), next);
         }
         let evicted = self.store.enforce(tenant, quota)?;
         for taken in &evicted {

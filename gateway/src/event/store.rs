@@ -95,6 +95,11 @@ impl Store {
         Ok(())
     }
 
+    /// Number of the tenant's next event, once it was written to.
+    pub(super) fn next(&self, name: &str) -> Option<u64> {
+        self.tenants.get(name)?.next
+    }
+
     pub(super) fn tenant_count(&self) -> usize {
         self.tenants.len()
     }

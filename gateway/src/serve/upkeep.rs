@@ -26,6 +26,7 @@ const PRESSURE_CRITICAL_PERCENT: u64 = 95;
 /// Starts the tasks.
 pub(super) fn start(pop: &Arc<Pop>, events: &Arc<EventLog>) {
     follow(pop, events);
+    events.set_sinks(&pop.snapshot.gateway().config.events.sinks);
     tokio::spawn(changes(Arc::clone(pop), Arc::clone(events)));
     tokio::spawn(sweep(Arc::clone(pop), Arc::clone(events)));
 }
@@ -41,6 +42,7 @@ async fn changes(pop: Arc<Pop>, events: Arc<EventLog>) {
         if gateway.generation != generation {
             generation = gateway.generation;
             swap_gateway(&pop);
+            events.set_sinks(&gateway.config.events.sinks);
         }
         if gateway.origin_generation != origin_generation {
             origin_generation = gateway.origin_generation;
@@ -141,6 +143,7 @@ pub(crate) fn gauges(pop: &Pop, events: &EventLog) {
     metrics.events_total.set(signed(stats.appended));
     metrics.events_dropped_total.set(signed(stats.dropped));
     metrics.events_torn_tail_total.set(signed(stats.torn_tails));
+    metrics.sinks(&events.sink_stats());
     metrics.events_quota_segments_total.set(signed(stats.evicted_segments));
     let crls = &pop.snapshot.gateway().crls;
     metrics.revocation_lists.set(i64::try_from(crls.lists.len()).unwrap_or(i64::MAX));

@@ -142,6 +142,14 @@ pub(super) fn load(layout: &Layout, source: Source) -> (Option<GatewayUnit>, Vec
             }
         }
     }
+    for (index, sink) in config.events.sinks.iter_mut().enumerate() {
+        for path in sink.files() {
+            if let Err(error) = read_text(path, TEXT_BYTES_MAX) {
+                let at = position(&tree, &["events", "sinks", &index.to_string()]);
+                problems.push(problem(&file, at, error.to_string(), "a readable file"));
+            }
+        }
+    }
     if !problems.is_empty() {
         return (None, problems);
     }

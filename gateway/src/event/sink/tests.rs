@@ -1,0 +1,2 @@
+//! Sinks against peers that fail.
+#![expect(clippy::unwrap_used, reason = "tests")]
