@@ -9,7 +9,7 @@ use policy::yaml::Node;
 use super::gateway::GatewayConfig;
 use super::problem::problem;
 use super::reader::position;
-use super::tenant::{Require, TenantConfig};
+use super::tenant::{Named, Require, TenantConfig};
 
 /// Collects problems of one file.
 pub(super) struct Checks<'a> {
@@ -146,6 +146,23 @@ pub(crate) fn tenant(file: &str, tree: &Node, config: &TenantConfig) -> Vec<Prob
         "1 to 600000 milliseconds",
     );
     restrictions(&mut checks, config);
+    let privacy = &config.privacy;
+    for (name, named) in [("user", privacy.user), ("client_ip", privacy.client_ip)] {
+        checks.require(
+            named != Named::Hash || privacy.key_file.is_some(),
+            &["privacy", name],
+            "pseudonyms without a key could be searched",
+            "`privacy.key_file`",
+        );
+    }
+    for (index, path) in privacy.paths.iter().enumerate() {
+        checks.require(
+            policy::Pattern::parse(path).is_some(),
+            &["privacy", "paths", &index.to_string()],
+            "`*` inside a pattern",
+            "`*` at either end only",
+        );
+    }
     checks.problems
 }
 

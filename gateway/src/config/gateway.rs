@@ -202,8 +202,12 @@ pub struct Events {
     pub flush_ms: u64,
     /// Also wait for the disk at each flush, so that a power cut loses nothing older.
     pub fsync: bool,
+    /// Compress segments that are written to no more. A change needs a restart.
+    pub compress: bool,
     /// Disk space of all tenants' events together; each tenant has its share.
     pub max_bytes: ByteSize,
+    /// Address databases in MaxMind's format (country, ASN), asked in order.
+    pub geoip: Vec<PathBuf>,
     /// Where events are sent in addition.
     pub sinks: Vec<Sink>,
 }
@@ -214,7 +218,9 @@ impl Default for Events {
             dir: PathBuf::from("data/events"),
             flush_ms: 100,
             fsync: true,
+            compress: true,
             max_bytes: ByteSize(10 << 30),
+            geoip: Vec::new(),
             sinks: Vec::new(),
         }
     }
@@ -264,6 +270,7 @@ impl GatewayConfig {
     pub(crate) fn anchor(&mut self, dir: &Path) {
         let mut anchor = |path: &mut PathBuf| *path = dir.join(&*path);
         anchor(&mut self.events.dir);
+        self.events.geoip.iter_mut().for_each(&mut anchor);
         for sink in &mut self.events.sinks {
             sink.files().for_each(&mut anchor);
             if sink.kind == SinkKind::File {

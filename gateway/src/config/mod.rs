@@ -35,8 +35,8 @@ pub use scalar::{
 pub use schema::{gateway_schema, tenant_schema};
 pub use sink::{Sink, SinkBatch, SinkCompression, SinkFilter, SinkFormat, SinkKind, SinkTls};
 pub use tenant::{
-    Binding, Claims, Content, Decrypt, EventToken, Identity, Instances, Notice, Privacy, Profile,
-    Require, TenantConfig, TenantEvents, TenantLimits, TenantOrigin, UserToken,
+    Binding, Claims, Content, Decrypt, EventToken, Identity, Instances, Named, Notice, Privacy,
+    Profile, Require, TenantConfig, TenantEvents, TenantLimits, TenantOrigin, UserToken,
 };
 
 pub(crate) use check::{gateway as check_gateway, tenant as check_tenant};

@@ -196,6 +196,27 @@ pub struct Profile {
 pub struct Privacy {
     /// Query keys whose values are redacted, in addition to the built-in list; `*` at either end.
     pub redact: Vec<String>,
+    /// URLs whose path and query are redacted: `host/path`, exact or with `*` at either end.
+    pub paths: Vec<String>,
+    /// How users are named.
+    pub user: Named,
+    /// How clients' addresses are named.
+    pub client_ip: Named,
+    /// File with the key of pseudonyms: at least 16 characters, the same at each point of presence.
+    pub key_file: Option<PathBuf>,
+}
+
+/// How much an event says of who it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Named {
+    /// As they are.
+    #[default]
+    Keep,
+    /// By a pseudonym made with `key_file`.
+    Hash,
+    /// Not at all.
+    Drop,
 }
 
 /// Bounds for one tenant.
@@ -275,6 +296,7 @@ impl TenantConfig {
         let mut anchor = |path: &mut PathBuf| *path = dir.join(&*path);
         self.identity.directory.iter_mut().for_each(&mut anchor);
         self.identity.jwks.iter_mut().for_each(&mut anchor);
+        self.privacy.key_file.iter_mut().for_each(&mut anchor);
         self.origin.extra_roots.iter_mut().for_each(&mut anchor);
     }
 }

@@ -1,5 +1,6 @@
 //! The event log of one gateway: its directory, its threads, its writers and readers.
 
+use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 use super::POP_TENANT;
 use super::consume::Consumers;
 use super::disk::{Disk, RealDisk};
+use super::enrich::Enrichment;
 use super::progress::{Bell, Progress, Served};
 use super::read::Reader;
 use super::record::{Record, RecordType};
@@ -23,9 +25,9 @@ use super::segments;
 use super::sink::{Heads, SinkStats, Sinks};
 use super::split::{self, Splitter};
 use super::stats::{Counters, Stats};
-use super::store::Store;
+use super::store::{Closed, Store};
 use super::wal::{self, FileId, Wal};
-use super::{flush, serialize};
+use super::{flush, pack, serialize};
 use crate::config::Sink;
 use crate::ident::Blame;
 
@@ -62,6 +64,8 @@ pub struct Options {
     pub workers: usize,
     /// Whether the promise holds for a power cut too, and not only for the process.
     pub fsync: bool,
+    /// Whether segments that are written to no more are compressed.
+    pub compress: bool,
 }
 
 impl Default for Options {
@@ -72,6 +76,7 @@ impl Default for Options {
             max_bytes: 10 * 1024 * 1024 * 1024,
             workers: 1,
             fsync: true,
+            compress: true,
         }
     }
 }
@@ -106,12 +111,18 @@ pub(super) struct Shared {
     pub(super) write_bell: Bell,
     pub(super) sync_bell: Bell,
     pub(super) split_bell: Bell,
+    pub(super) pack_bell: Bell,
+    /// Segments to be packed; no more than there are.
+    pub(super) pack_queue: Mutex<VecDeque<Closed>>,
+    /// Those that are, with their bytes, until the splitter takes note.
+    pub(super) packed: Mutex<Vec<(Closed, u64)>>,
     /// The disk is full and the write-ahead log needs some of it.
     pub(super) reclaim_wanted: AtomicBool,
     tenants: DashMap<Box<str>, TenantSettings>,
     /// Tenants that came or went: what the splitter knows of their files may be an earlier one's.
     pub(super) changed: Mutex<Vec<Box<str>>>,
     standard: Redaction,
+    enrichment: Enrichment,
     /// Told by the splitter.
     pub(super) heads: Arc<Heads>,
 }
@@ -121,6 +132,7 @@ struct Threads {
     write: Option<JoinHandle<()>>,
     sync: Option<JoinHandle<()>>,
     split: Option<JoinHandle<()>>,
+    pack: Option<JoinHandle<()>>,
 }
 
 impl EventLog {
@@ -179,6 +191,10 @@ impl EventLog {
         threads.write = Some(spawn("events-write", Box::new(flush::write))?);
         threads.sync = Some(spawn("events-sync", Box::new(flush::sync))?);
         threads.split = Some(spawn("events-split", Box::new(|shared| splitter.run(shared)))?);
+        if self.shared.options.compress {
+            let root = self.root.clone();
+            threads.pack = Some(spawn("events-pack", Box::new(move |it| pack::run(it, &root)))?);
+        }
         Ok(())
     }
 
@@ -202,6 +218,13 @@ impl EventLog {
     /// Puts these sinks into force.
     pub fn set_sinks(&self, sinks: &[Sink]) {
         self.sinks.set(sinks, &self.changes());
+    }
+
+    /// Reads these address databases; events from now on say country and network. Blocks.
+    pub fn set_geo(&self, databases: &[PathBuf]) {
+        if let Err(error) = self.shared.enrichment.set_geo(databases) {
+            tracing::error!(%error, "event log: an address database cannot be read; those before stay");
+        }
     }
 
     /// What each sink has done, by name.
@@ -266,6 +289,8 @@ impl EventLog {
         join(&mut threads.sync);
         self.shared.split_bell.stop();
         join(&mut threads.split);
+        self.shared.pack_bell.stop();
+        join(&mut threads.pack);
         // Nobody waits for what cannot come any more.
         self.shared.progress.serve(|served| *served = Served::ALL);
         self.sinks.close();
@@ -290,10 +315,14 @@ impl Shared {
             write_bell: Bell::default(),
             sync_bell: Bell::default(),
             split_bell: Bell::default(),
+            pack_bell: Bell::default(),
+            pack_queue: Mutex::default(),
+            packed: Mutex::default(),
             reclaim_wanted: AtomicBool::new(false),
             tenants: DashMap::new(),
             changed: Mutex::default(),
             standard: Redaction::default(),
+            enrichment: Enrichment::default(),
             heads: Arc::default(),
         }
     }
@@ -317,7 +346,9 @@ impl Shared {
         let settings = self.tenants.get(tenant);
         let redaction = settings.as_ref().map_or(&self.standard, |settings| &settings.redaction);
         wal.append(tenant, &self.counters, |out| {
-            serialize::write(out, record, &self.options.pop, tenant, redaction);
+            let (pop, enrichment) = (&*self.options.pop, &self.enrichment);
+            let setting = serialize::Setting { pop, tenant, redaction, enrichment };
+            serialize::write(out, record, &setting);
         });
         self.write_bell.ring();
     }

@@ -1,7 +1,7 @@
 //! One record on every way out, kept: write-ahead log, per-tenant segments, cursors.
 //!
 //! ```text
-//! Writer::append → memory → flush (write, fdatasync) → split → <tenant>/<first>.ndjson → Reader
+//! Writer::append → memory → flush (write, fdatasync) → split → <tenant>/<first>.ndjson → Reader → Sinks
 //! ```
 //!
 //! A request never waits for the disk: [`Writer::append`] serialises into a bounded buffer and
@@ -18,6 +18,8 @@ mod fields;
 mod line;
 
 mod redact;
+
+mod enrich;
 
 mod serialize;
 
@@ -38,6 +40,8 @@ mod segments;
 mod store;
 
 mod split;
+
+mod pack;
 
 mod scan;
 
@@ -73,7 +77,7 @@ pub use record::{
     App, Client, Content, Cost, Destination, DlpHit, End, HostSource, Http, Inspection,
     InstanceKind, OPERATIONS_MAX, Operation, Record, RecordType, State, Threat, Tls, Verdict,
 };
-pub use redact::Redaction;
+pub use redact::{Disclosure, Redaction};
 pub use sink::SinkStats;
 pub use stats::Stats;
 pub use text::Text;

@@ -88,6 +88,9 @@ impl Splitter {
             shared.heads.remove(&tenant);
             self.store.look_again(&tenant)?;
         }
+        for (closed, bytes) in std::mem::take(&mut *shared.packed.lock()) {
+            self.store.packed(&closed, bytes)?;
+        }
         self.settle(shared)?;
         for worker in 0..self.split.len() {
             while let Some((from, end)) = self.next_stretch(shared, worker)? {
@@ -109,6 +112,11 @@ impl Splitter {
                 self.moved = true;
                 self.settle(shared)?;
             }
+        }
+        let closed = self.store.take_closed();
+        if !closed.is_empty() && shared.options.compress {
+            shared.pack_queue.lock().extend(closed);
+            shared.pack_bell.ring();
         }
         Ok(())
     }

@@ -8,9 +8,6 @@ mod ocsf;
 mod source;
 mod value;
 
-#[cfg(test)]
-mod tests;
-
 pub use export::Export;
 pub use source::{Row, Source};
 pub use value::Event;

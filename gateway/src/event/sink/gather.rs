@@ -1,7 +1,7 @@
 //! Collects what a sink sends next, from as many tenants as have something.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -103,19 +103,25 @@ fn type_label(record_type: &str) -> &'static str {
 /// The tenants of a sink, each having its turn.
 pub(super) struct Gatherer {
     turns: VecDeque<Arc<str>>,
+    /// Read to the end since the start, and not written to since as far as the splitter says.
+    drained: HashSet<Arc<str>>,
 }
 
 impl Gatherer {
     pub(super) fn new() -> Self {
-        Self { turns: VecDeque::new() }
+        Self { turns: VecDeque::new(), drained: HashSet::new() }
     }
 
     /// Takes up tenants that came, lets go of those whose events are gone.
     pub(super) fn follow(&mut self, known: Vec<String>, spec: &Spec) {
         let wanted: Vec<String> = known.into_iter().filter(|name| spec.has_tenant(name)).collect();
-        self.turns.retain(|turn| wanted.binary_search_by(|name| name.as_str().cmp(turn)).is_ok());
+        let stays =
+            |turn: &Arc<str>| wanted.binary_search_by(|name| name.as_str().cmp(turn)).is_ok();
+        self.turns.retain(stays);
+        self.drained.retain(stays);
+        let known: HashSet<Arc<str>> = self.turns.iter().cloned().collect();
         for name in wanted {
-            if !self.turns.iter().any(|turn| **turn == *name) {
+            if !known.contains(name.as_str()) {
                 self.turns.push_back(name.into());
             }
         }
@@ -137,21 +143,27 @@ impl Gatherer {
                 break;
             }
             let Some(tenant) = self.turns.pop_front() else { break };
+            // What has not grown is not looked at: with thousands of tenants most have not.
             let reached = counts.reached.get(&*tenant).map(|next| *next);
             let head = heads.get(&*tenant).map(|next| *next);
-            // What has not grown is not looked at: with thousands of tenants most have not.
-            let result = if reached.is_some() && reached >= head.or(reached) && head.is_some() {
-                Ok(())
-            } else {
-                take(reader, marks, counts, spec, limit, &tenant, &mut batch)
-            };
+            let drained = self.drained.contains(&tenant);
+            if drained && reached.is_some() && (head.is_none() || head == reached) {
+                self.turns.push_back(tenant);
+                continue;
+            }
+            let taken = take(reader, marks, counts, spec, limit, &tenant, &mut batch);
+            match taken {
+                Ok(true) => drop(self.drained.insert(Arc::clone(&tenant))),
+                Ok(false) | Err(_) => drop(self.drained.remove(&tenant)),
+            }
             self.turns.push_back(tenant);
-            result?;
+            taken?;
         }
         Ok(batch)
     }
 }
 
+/// Takes what a tenant has. `true` where that was all of it.
 fn take(
     reader: &Reader,
     marks: &Marks,
@@ -160,7 +172,7 @@ fn take(
     limit: usize,
     tenant: &Arc<str>,
     batch: &mut Batch,
-) -> Result<(), ReadError> {
+) -> Result<bool, ReadError> {
     let bounds = Bounds {
         events: limit.saturating_sub(batch.items.len()),
         seen: SEEN_MAX,
@@ -184,5 +196,5 @@ fn take(
     } else {
         counts.reached.insert((**tenant).into(), page.next);
     }
-    Ok(())
+    Ok(!page.is_full(&bounds))
 }

@@ -143,20 +143,34 @@ impl Client {
         fields: Fields,
         body: Bytes,
     ) -> Result<Bytes, SinkError> {
-        let answered = timeout(ANSWER_TIME_MAX, self.exchange(method, target, fields, body)).await;
-        let answered = answered.unwrap_or(Err(SinkError::Timeout));
-        if answered.is_err() {
-            self.open = None;
+        let kept = self.open.is_some();
+        let first = self.exchange(method, target, &fields, &body).await;
+        match first {
+            // A kept connection that the server has closed meanwhile says nothing of the server.
+            Err(SinkError::Unreachable(_)) if kept => {
+                self.exchange(method, target, &fields, &body).await
+            }
+            other => other,
         }
-        answered
     }
 
     async fn exchange(
         &mut self,
         method: &str,
         target: &str,
-        fields: Fields,
-        body: Bytes,
+        fields: &Fields,
+        body: &Bytes,
+    ) -> Result<Bytes, SinkError> {
+        let answered = timeout(ANSWER_TIME_MAX, self.ask(method, target, fields, body)).await;
+        answered.unwrap_or(Err(SinkError::Timeout))
+    }
+
+    async fn ask(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &Fields,
+        body: &Bytes,
     ) -> Result<Bytes, SinkError> {
         let mut request = Request::builder()
             .method(method)
@@ -166,7 +180,7 @@ impl Client {
         for (name, value) in fields {
             request = request.header(name, value);
         }
-        let request = request.body(Full::new(body)).map_err(SinkError::settings)?;
+        let request = request.body(Full::new(body.clone())).map_err(SinkError::settings)?;
         let mut sender = self.sender().await?;
         let answer = sender.send_request(request).await.map_err(SinkError::unreachable)?;
         let status = answer.status();

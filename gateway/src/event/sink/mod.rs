@@ -22,9 +22,6 @@ mod stats;
 mod syslog;
 mod tls;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

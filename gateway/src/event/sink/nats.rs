@@ -18,7 +18,7 @@ const STREAM_DEFAULT: &str = "SLUICE";
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(600);
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// From a message to its acknowledgement.
-const ACK_TIME_MAX: Duration = Duration::from_secs(15);
+const ACK_TIME_MAX: Duration = Duration::from_secs(10);
 
 pub(super) struct NatsPeer {
     sink: Sink,

@@ -22,9 +22,6 @@ pub(super) const BASE: &[Row] = &[
     field("metadata.original_time", "time"),
     made("time", "`time` in milliseconds since 1970", |event| Some(millis(event).into())),
     made("severity_id", "4 for a threat, 3 for a block or `dlp`, 2 for an alert, else 1", severity),
-    made("status_id", "2 where there is an `error`, else 1", |event| {
-        Some(if event.get("error").is_some() { 2 } else { 1 }.into())
-    }),
     field("status_detail", "error"),
     field("unmapped.state", "state"),
     field("unmapped.error_side", "error_side"),
@@ -48,6 +45,11 @@ pub(super) const BASE: &[Row] = &[
     field("unmapped.justification", "justification"),
     field("unmapped.block_reason", "block_reason"),
 ];
+
+/// Of every event but a finding, which has a status of its own kind.
+pub(super) const STATUS: Row = made("status_id", "2 where there is an `error`, else 1", |event| {
+    Some(if event.get("error").is_some() { 2 } else { 1 }.into())
+});
 
 /// Of the profiles `security_control` and `host`.
 pub(super) const CONTROL: &[Row] = &[

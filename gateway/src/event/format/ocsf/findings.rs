@@ -67,7 +67,7 @@ pub(super) const DATA_SECURITY: &[Row] = &[
     field("dst_endpoint.hostname", "host"),
     field("dst_endpoint.ip", "dest_ip"),
     field("dst_endpoint.port", "dest_port"),
-    field("src_url", "url"),
+    field("unmapped.url", "url"),
     made(
         "file",
         "`file_name`, `file_size`, `file_type` and `sha256`, where there is a name",

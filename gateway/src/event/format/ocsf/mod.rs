@@ -53,7 +53,7 @@ impl Class {
         }
     }
 
-    /// The tables of its fields; a later row replaces an earlier one.
+    /// The tables of its fields.
     fn tables(self) -> [&'static [Row]; 4] {
         match self {
             Self::HttpActivity => {

@@ -9,6 +9,7 @@ use crate::event::format::value::Event;
 /// Both ends and what lies between them.
 pub(super) const ENDS: &[Row] = &[
     number("category_uid", 4),
+    common::STATUS,
     field("src_endpoint.ip", "client_ip"),
     field("src_endpoint.port", "client_port"),
     field("src_endpoint.location.country", "source_country"),
@@ -41,11 +42,11 @@ pub(super) const HTTP_ACTIVITY: &[Row] = &[
     number("class_uid", 4002),
     made(
         "activity_id",
-        "1 CONNECT, 2 DELETE, 3 GET, 4 HEAD, 5 OPTIONS, 6 POST, 7 PUT, 8 TRACE, 9 PATCH, else 99",
+        "1 CONNECT, 2 DELETE, 3 GET, 4 HEAD, 5 OPTIONS, 6 POST, 7 PUT, 8 TRACE, 9 PATCH, 0 where unknown, else 99",
         |event| {
             let methods =
                 ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "POST", "PUT", "TRACE", "PATCH"];
-            let method = event.text("method")?;
+            let Some(method) = event.text("method") else { return Some(0.into()) };
             let place = methods.iter().position(|known| *known == method);
             Some(place.map_or(99, |place| place + 1).into())
         },
@@ -97,6 +98,7 @@ pub(super) const NETWORK_ACTIVITY: &[Row] = &[
 /// 4014.
 pub(super) const TUNNEL_ACTIVITY: &[Row] = &[
     number("category_uid", 4),
+    common::STATUS,
     number("class_uid", 4014),
     made("activity_id", "1 for `open`, 3 for `update`, 2 for `close`, 99 where refused", |event| {
         Some(

@@ -1,2 +1,0 @@
-//! Sinks against peers that fail.
-#![expect(clippy::unwrap_used, reason = "tests")]
