@@ -176,7 +176,7 @@ async fn splunk_otlp_s3_and_a_file_get_what_they_expect() {
 
     let objects = until(
         "s3",
-        || of("/events/pop/one/tenant=acme/date=20"),
+        || of("/events/pop/one/tenant%3Dacme/date%3D20"),
         |objects| objects.iter().map(|one| unpacked(&one.body).len()).sum::<usize>() >= 5,
     )
     .await;

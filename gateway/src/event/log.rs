@@ -123,6 +123,8 @@ pub(super) struct Shared {
     pub(super) changed: Mutex<Vec<Box<str>>>,
     standard: Redaction,
     enrichment: Enrichment,
+    /// Counts the rounds in which the splitter moved something.
+    pub(super) grown: watch::Sender<u64>,
     /// Told by the splitter.
     pub(super) heads: Arc<Heads>,
 }
@@ -241,7 +243,7 @@ impl EventLog {
     /// Changes whenever there may be more to read: follow by reading, then waiting.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes(self.shared.progress.watch())
+        Changes(self.shared.grown.subscribe())
     }
 
     /// Sets what a tenant wants; applies from the next event on.
@@ -323,6 +325,7 @@ impl Shared {
             changed: Mutex::default(),
             standard: Redaction::default(),
             enrichment: Enrichment::default(),
+            grown: watch::Sender::new(0),
             heads: Arc::default(),
         }
     }
@@ -393,7 +396,7 @@ impl Writer {
 
 /// Tells when there may be more to read.
 #[derive(Clone, Debug)]
-pub struct Changes(watch::Receiver<Served>);
+pub struct Changes(watch::Receiver<u64>);
 
 impl Changes {
     /// Waits for a change since the last call. Never returns once the log is gone.

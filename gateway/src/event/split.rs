@@ -34,6 +34,8 @@ pub(super) struct Splitter {
     checkpointed: Instant,
     /// Something was split since.
     moved: bool,
+    /// Something was split in this round.
+    grown: bool,
 }
 
 impl Splitter {
@@ -45,6 +47,7 @@ impl Splitter {
             chunk: Chunk::default(),
             checkpointed: Instant::now(),
             moved: false,
+            grown: false,
         }
     }
 
@@ -59,7 +62,11 @@ impl Splitter {
                 self.rotate(shared);
             }
             let ticket = shared.progress.served().written;
-            match self.round(shared) {
+            let done = self.round(shared);
+            if std::mem::take(&mut self.grown) {
+                shared.grown.send_modify(|rounds| *rounds += 1);
+            }
+            match done {
                 Ok(()) => {
                     shared.counters.accepted(Duty::Split);
                     shared.progress.serve(|served| served.split = ticket);
@@ -109,7 +116,7 @@ impl Splitter {
                     split.bytes += scanned.bytes as u64;
                 }
                 take(&shared.counters.unsplit_bytes, scanned.bytes as u64);
-                self.moved = true;
+                (self.moved, self.grown) = (true, true);
                 self.settle(shared)?;
             }
         }

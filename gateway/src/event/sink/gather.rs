@@ -191,10 +191,11 @@ fn take(
     })?;
     Counts::add(&counts.missed, page.missed);
     Counts::add(&counts.rejected, unreadable);
+    let all = !page.is_full(&bounds);
     if page.seen > 0 || page.missed > 0 {
         batch.places.push((tenant.to_string(), page.cursor, page.next));
     } else {
         counts.reached.insert((**tenant).into(), page.next);
     }
-    Ok(!page.is_full(&bounds))
+    Ok(all)
 }
