@@ -71,6 +71,50 @@ async fn events_are_read_by_cursor_without_loss_or_repeat() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn events_are_filtered_and_waited_for() {
+    let origin = Origin::start().await;
+    let rule =
+        "  - { name: no site, match: { domain: [site.test], url: ['*blocked*'] }, action: block }";
+    let gateway = Gateway::build(&origin).policy(rule).start();
+    let mut inner = gateway.browser().connect(&origin.url("site.test", "/")).await.unwrap();
+    inner.get("/hello").await.unwrap();
+    inner.get("/blocked").await.unwrap();
+    gateway.await_transaction("acme", "blocked").await;
+    let pull = async |query: &str| {
+        let reply = gateway.admin_get(&format!("/v1/events?tenant=acme&{query}")).await.unwrap();
+        let cursor = reply.field("sluice-cursor").unwrap_or_default().to_owned();
+        let text = if reply.status == 200 { reply.text() } else { String::new() };
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        (reply.status, cursor, lines)
+    };
+    let (_, end, blocked) = pull("type=transaction&action=block&user=ALICE@*").await;
+    assert_eq!(blocked.len(), 1, "{blocked:?}");
+    assert!(blocked[0]["url"].as_str().unwrap().ends_with("/blocked"));
+    assert_eq!(pull("user=bob@acme.test,nobody").await.2.len(), 0);
+    assert_eq!(pull("app=dropbox").await.2.len(), 0);
+    let (_, _, all) = pull("since=0").await;
+    assert!(all.len() >= 3, "{all:?}");
+    let last = all.last().unwrap()["time"].as_str().unwrap();
+    assert_eq!(pull(&format!("since={last}")).await.2.len(), 1);
+    for wrong in ["since=yesterday", "action=a*b", "host=site.test", "wait=soon", "after=x"] {
+        assert_eq!(pull(wrong).await.0, 400, "{wrong}");
+    }
+
+    // Nothing that fits comes: the wait ends by itself.
+    let (status, cursor, none) = pull(&format!("wait=1&app=dropbox&after={end}")).await;
+    assert_eq!((status, none.len()), (200, 0));
+    assert!(!cursor.is_empty());
+    // Something comes: the wait ends with it.
+    let wanted = format!("wait=60&type=transaction&state=close&after={end}");
+    let (waited, _) = tokio::join!(pull(&wanted), async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        inner.get("/hello?awaited").await.unwrap();
+    });
+    assert!(waited.2[0]["url"].as_str().unwrap().ends_with("?awaited"), "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn drain_turns_readyz_first_and_lets_requests_finish() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin);

@@ -13,6 +13,7 @@
 //! refusals are what many tests (and the load generator) are about.
 
 pub mod client;
+pub mod collector;
 pub mod curl;
 pub mod dns;
 pub mod gateway;
@@ -20,6 +21,7 @@ pub mod nginx;
 pub mod origin;
 pub mod pki;
 pub mod relay;
+pub mod services;
 pub mod sha1;
 pub mod webdriver;
 

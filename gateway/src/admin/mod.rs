@@ -1,5 +1,7 @@
 //! The admin endpoint: metrics, health, drain, events, sessions.
 
+mod dataexport;
+mod events;
 mod explain;
 mod reply;
 mod routes;

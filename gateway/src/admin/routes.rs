@@ -11,12 +11,6 @@ use serde_json::json;
 
 use super::reply;
 use super::server::Admin;
-use crate::event::ReadError;
-
-/// Events of one pull where the caller names no number.
-const EVENTS_DEFAULT: usize = 1_000;
-/// Most events of one pull; a larger number is clamped, not refused.
-const EVENTS_MAX: usize = 100_000;
 
 type Reply = Response<Full<Bytes>>;
 
@@ -36,7 +30,6 @@ fn get(admin: &Admin, path: &str, query: &BTreeMap<String, String>) -> Reply {
         "/metrics" => metrics(admin),
         "/livez" => reply::text(200, "alive"),
         "/readyz" => ready(admin),
-        "/v1/events" => events(admin, query),
         "/v1/pinned" => by_tenant(query, |tenant| pinned(admin, tenant)),
         "/v1/sessions" => by_tenant(query, |tenant| sessions(admin, tenant)),
         "/v1/pop" => pop(admin),
@@ -73,29 +66,6 @@ fn by_tenant(query: &BTreeMap<String, String>, route: impl FnOnce(&str) -> Reply
     match query.get("tenant") {
         Some(tenant) => route(tenant),
         None => reply::problem(400, "`tenant` is missing: name one, as in ?tenant=acme"),
-    }
-}
-
-fn events(admin: &Admin, query: &BTreeMap<String, String>) -> Reply {
-    let Some(tenant) = query.get("tenant") else {
-        return reply::problem(400, "`tenant` is missing: name one, as in ?tenant=acme");
-    };
-    let limit = match query.get("limit").map(|limit| limit.parse::<usize>()) {
-        None => EVENTS_DEFAULT,
-        Some(Ok(limit)) => limit.clamp(1, EVENTS_MAX),
-        Some(Err(_)) => return reply::problem(400, "`limit` is not a number"),
-    };
-    let after = query.get("after").map(String::as_str).filter(|cursor| !cursor.is_empty());
-    match admin.events.reader().after(tenant, after, limit) {
-        Ok(page) => {
-            let mut response = reply::body(200, "application/x-ndjson", page.lines);
-            if let Ok(cursor) = page.cursor.parse() {
-                response.headers_mut().insert("sluice-cursor", cursor);
-            }
-            response
-        }
-        Err(error @ ReadError::Disk(_)) => reply::problem(503, error.label()),
-        Err(error) => reply::problem(400, &error.to_string()),
     }
 }
 
@@ -188,7 +158,8 @@ fn seconds(time: std::time::SystemTime) -> String {
         .unwrap_or_default()
 }
 
-fn query(text: &str) -> BTreeMap<String, String> {
+/// The pairs of a query; of a repeated key the last.
+pub(super) fn query(text: &str) -> BTreeMap<String, String> {
     text.split('&')
         .filter_map(|pair| pair.split_once('='))
         .map(|(key, value)| {

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
-use super::{explain, reply, routes};
+use super::{dataexport, events, explain, reply, routes};
 use crate::event::EventLog;
 use crate::serve::pop::Pop;
 use crate::snapshot::GatewayUnit;
@@ -32,12 +32,15 @@ pub struct Admin {
     pub(super) pop: Arc<Pop>,
     pub(super) events: Arc<EventLog>,
     pub(super) since: SystemTime,
+    /// Slots of pulls that wait for events.
+    pub(super) waiting: Semaphore,
 }
 
 impl Admin {
     #[must_use]
-    pub fn new(pop: Arc<Pop>, events: Arc<EventLog>, since: SystemTime) -> Self {
-        Self { pop, events, since }
+    pub fn new(pop: Arc<Pop>, log: Arc<EventLog>, since: SystemTime) -> Self {
+        let waiting = Semaphore::new(events::WAITING_MAX);
+        Self { pop, events: log, since, waiting }
     }
 
     /// Serves on `listener` until the task is aborted.
@@ -92,12 +95,20 @@ impl Admin {
         self: Arc<Self>,
         request: hyper::Request<Incoming>,
     ) -> hyper::Response<Full<Bytes>> {
+        if dataexport::is_path(request.uri().path()) {
+            return dataexport::answer(self, &request).await;
+        }
         let gateway = self.pop.snapshot.gateway();
         if gateway.admin_token_required() && !shows_token(&gateway, &request) {
             return reply::problem(401, "a bearer token is required");
         }
         if request.method() == hyper::Method::POST && request.uri().path() == "/v1/explain" {
             return explain::answer(self, request.into_body()).await;
+        }
+        let reads = matches!(*request.method(), hyper::Method::GET | hyper::Method::HEAD);
+        if reads && request.uri().path() == "/v1/events" {
+            let query = routes::query(request.uri().query().unwrap_or(""));
+            return events::answer(self, query).await;
         }
         routes::route(&self, &request)
     }

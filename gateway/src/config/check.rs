@@ -9,17 +9,23 @@ use policy::yaml::Node;
 use super::gateway::GatewayConfig;
 use super::problem::problem;
 use super::reader::position;
-use super::tenant::{Require, TenantConfig};
+use super::tenant::{Named, Require, TenantConfig};
 
 /// Collects problems of one file.
-struct Checks<'a> {
+pub(super) struct Checks<'a> {
     file: &'a str,
     tree: &'a Node,
     problems: Vec<Problem>,
 }
 
 impl Checks<'_> {
-    fn require(&mut self, holds: bool, path: &[&str], what: impl Into<String>, expected: &str) {
+    pub(super) fn require(
+        &mut self,
+        holds: bool,
+        path: &[&str],
+        what: impl Into<String>,
+        expected: &str,
+    ) {
         if !holds {
             let at = position(self.tree, path);
             self.problems.push(problem(self.file, at, what, expected));
@@ -58,6 +64,7 @@ pub(crate) fn gateway(file: &str, tree: &Node, config: &GatewayConfig) -> Vec<Pr
         format!("found {} bytes", events.max_bytes.0),
         "at least `16MiB`",
     );
+    super::sink::check(&mut checks, &events.sinks);
     let limits = &config.limits;
     for (name, value) in
         [("tunnels", limits.tunnels), ("streams_per_tunnel", limits.streams_per_tunnel)]
@@ -139,6 +146,23 @@ pub(crate) fn tenant(file: &str, tree: &Node, config: &TenantConfig) -> Vec<Prob
         "1 to 600000 milliseconds",
     );
     restrictions(&mut checks, config);
+    let privacy = &config.privacy;
+    for (name, named) in [("user", privacy.user), ("client_ip", privacy.client_ip)] {
+        checks.require(
+            named != Named::Hash || privacy.key_file.is_some(),
+            &["privacy", name],
+            "pseudonyms without a key could be searched",
+            "`privacy.key_file`",
+        );
+    }
+    for (index, path) in privacy.paths.iter().enumerate() {
+        checks.require(
+            policy::Pattern::parse(path).is_some(),
+            &["privacy", "paths", &index.to_string()],
+            "`*` inside a pattern",
+            "`*` at either end only",
+        );
+    }
     checks.problems
 }
 

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::scalar::{ByteSize, HostName, HostPattern, MemoryLimit, NameServer, Network, PortRange};
+use super::sink::{Sink, SinkKind};
 use crate::ident::TenantName;
 
 /// The point of presence: name, domain, listeners, admin endpoint, origins, events and limits.
@@ -201,8 +202,12 @@ pub struct Events {
     pub flush_ms: u64,
     /// Also wait for the disk at each flush, so that a power cut loses nothing older.
     pub fsync: bool,
+    /// Compress segments that are written to no more. A change needs a restart.
+    pub compress: bool,
     /// Disk space of all tenants' events together; each tenant has its share.
     pub max_bytes: ByteSize,
+    /// Address databases in MaxMind's format (country, ASN), asked in order.
+    pub geoip: Vec<PathBuf>,
     /// Where events are sent in addition.
     pub sinks: Vec<Sink>,
 }
@@ -213,32 +218,12 @@ impl Default for Events {
             dir: PathBuf::from("data/events"),
             flush_ms: 100,
             fsync: true,
+            compress: true,
             max_bytes: ByteSize(10 << 30),
+            geoip: Vec::new(),
             sinks: Vec::new(),
         }
     }
-}
-
-/// A place events are sent to.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Sink {
-    /// Name of the sink, for logs and metrics.
-    pub name: String,
-    /// How it is spoken to.
-    pub kind: SinkKind,
-    /// Where it is: a URL, or for `file` a path.
-    pub to: String,
-}
-
-/// Kinds of sinks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum SinkKind {
-    /// NDJSON appended to a file.
-    File,
-    /// NDJSON by HTTP POST.
-    Http,
 }
 
 /// Bounds.
@@ -285,6 +270,13 @@ impl GatewayConfig {
     pub(crate) fn anchor(&mut self, dir: &Path) {
         let mut anchor = |path: &mut PathBuf| *path = dir.join(&*path);
         anchor(&mut self.events.dir);
+        self.events.geoip.iter_mut().for_each(&mut anchor);
+        for sink in &mut self.events.sinks {
+            sink.files().for_each(&mut anchor);
+            if sink.kind == SinkKind::File {
+                sink.to = dir.join(&sink.to).display().to_string();
+            }
+        }
         self.origin.extra_roots.iter_mut().for_each(&mut anchor);
         self.origin.crls.iter_mut().for_each(&mut anchor);
         self.admin.token_file.iter_mut().for_each(&mut anchor);

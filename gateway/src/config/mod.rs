@@ -10,6 +10,7 @@ mod reader;
 mod restrict;
 mod scalar;
 mod schema;
+mod sink;
 mod suggest;
 mod tenant;
 
@@ -22,7 +23,7 @@ pub use fault::{
     AddressAction, BypassAction, Decryption, FaultAction, FrontingAction, MalformedAction,
 };
 pub use gateway::{
-    Admin, AdminTls, Events, GatewayConfig, Limits, Listen, Origin, Resolver, Roots, Sink, SinkKind,
+    Admin, AdminTls, Events, GatewayConfig, Limits, Listen, Origin, Resolver, Roots,
 };
 pub use layout::{Layout, Secrecy, is_exposed, make_folder, read_text, write_atomically};
 pub use load::{ReadFailure, read_gateway, read_revocations};
@@ -32,9 +33,10 @@ pub use scalar::{
     TokenHash,
 };
 pub use schema::{gateway_schema, tenant_schema};
+pub use sink::{Sink, SinkBatch, SinkCompression, SinkFilter, SinkFormat, SinkKind, SinkTls};
 pub use tenant::{
-    Binding, Claims, Content, Decrypt, Identity, Instances, Notice, Privacy, Profile, Require,
-    TenantConfig, TenantEvents, TenantLimits, TenantOrigin, UserToken,
+    Binding, Claims, Content, Decrypt, EventToken, Identity, Instances, Named, Notice, Privacy,
+    Profile, Require, TenantConfig, TenantEvents, TenantLimits, TenantOrigin, UserToken,
 };
 
 pub(crate) use check::{gateway as check_gateway, tenant as check_tenant};

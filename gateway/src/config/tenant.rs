@@ -196,6 +196,27 @@ pub struct Profile {
 pub struct Privacy {
     /// Query keys whose values are redacted, in addition to the built-in list; `*` at either end.
     pub redact: Vec<String>,
+    /// URLs whose path and query are redacted: `host/path`, exact or with `*` at either end.
+    pub paths: Vec<String>,
+    /// How users are named.
+    pub user: Named,
+    /// How clients' addresses are named.
+    pub client_ip: Named,
+    /// File with the key of pseudonyms: at least 16 characters, the same at each point of presence.
+    pub key_file: Option<PathBuf>,
+}
+
+/// How much an event says of who it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Named {
+    /// As they are.
+    #[default]
+    Keep,
+    /// By a pseudonym made with `key_file`.
+    Hash,
+    /// Not at all.
+    Drop,
 }
 
 /// Bounds for one tenant.
@@ -232,6 +253,18 @@ impl Default for TenantLimits {
 pub struct TenantEvents {
     /// Disk space of this tenant's events; null is an equal share of the gateway's.
     pub max_bytes: Option<ByteSize>,
+    /// Who may pull this tenant's events from `/api/v2/events/dataexport`.
+    pub tokens: Vec<EventToken>,
+}
+
+/// A collector of events.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventToken {
+    /// Whose token it is, for people.
+    pub name: String,
+    /// SHA-256 of the token as 64 hexadecimal digits; the token itself is kept nowhere.
+    pub sha256: TokenHash,
 }
 
 /// What the block and coach pages say.
@@ -263,6 +296,7 @@ impl TenantConfig {
         let mut anchor = |path: &mut PathBuf| *path = dir.join(&*path);
         self.identity.directory.iter_mut().for_each(&mut anchor);
         self.identity.jwks.iter_mut().for_each(&mut anchor);
+        self.privacy.key_file.iter_mut().for_each(&mut anchor);
         self.origin.extra_roots.iter_mut().for_each(&mut anchor);
     }
 }

@@ -192,3 +192,29 @@ fn tenant_restrictions_go_to_their_vendors_hosts_only() {
     assert_eq!(slack[0].1, "T1");
     assert_eq!(slack[1].1, "T1,T2");
 }
+
+#[test]
+fn mistakes_in_sinks_name_the_sink_and_the_key() {
+    let text = "events:\n  sinks:\n    - { name: Siem, kind: http, to: 'ftp://x/' }\n    \
+        - { name: lake, kind: s3, to: 'https://s3.test/', batch: { events: 0 } }\n    \
+        - { name: lake, kind: nats, to: 'nats://u:p@n.test:4222', region: x, tenants: ['a*b'] }\n";
+    let said = mistakes_in_gateway(text);
+    for (place, part) in [
+        ("3:", "not a name"),
+        ("3:", "not an address of this kind of sink, expected https:// or http://"),
+        ("4:", "no `token_file`"),
+        ("4:", "no bucket"),
+        ("4:", "`events` out of range"),
+        ("5:", "another sink has this name"),
+        ("5:", "a secret in an address"),
+        ("5:", "only s3 has a region"),
+        ("5:", "`*` inside a name"),
+    ] {
+        let found = said.iter().any(|it| it.starts_with(place) && it.contains(part));
+        assert!(found, "{place} {part} is not in {said:#?}");
+    }
+    assert_eq!(said.len(), 9, "{said:#?}");
+    let unknown =
+        mistakes_in_gateway("events:\n  sinks:\n    - { name: a, kind: carrier, to: x }\n");
+    assert!(unknown[0].starts_with("3:") && unknown[0].contains("`carrier`"), "{unknown:?}");
+}

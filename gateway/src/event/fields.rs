@@ -86,6 +86,7 @@ pub const FIELDS: &[FieldDoc] = &[
     field("who", "client_ip", "text", "address the tunnel came from", r#""198.51.100.7""#),
     field("who", "client_port", "number", "port the tunnel came from", "51234"),
     field("who", "source_country", "text", "country of `client_ip`, ISO 3166-1 alpha-2", r#""DE""#),
+    field("who", "source_asn", "number", "autonomous system of `client_ip`", "64500"),
     field("who", "tunnel_tls", "text", "TLS version of the tunnel", r#""TLSv1.3""#),
     field("who", "tunnel_kx", "text", "key exchange of the tunnel", r#""X25519MLKEM768""#),
     field(
@@ -114,6 +115,7 @@ pub const FIELDS: &[FieldDoc] = &[
         r#""sni""#,
     ),
     field("where", "dest_country", "text", "country of `dest_ip`, ISO 3166-1 alpha-2", r#""US""#),
+    field("where", "dest_asn", "number", "autonomous system of `dest_ip`", "64501"),
     field("where", "egress_ip", "text", "address the gateway dialled from", r#""192.0.2.4""#),
     field("tls", "decrypted", "boolean", "whether the flow was decrypted", "true"),
     field(
@@ -172,7 +174,23 @@ pub const FIELDS: &[FieldDoc] = &[
         "media type of the body that mattered",
         r#""application/pdf""#,
     ),
-    field("http", "user_agent", "text", "User-Agent of the request", r#""curl/8.14.1""#),
+    field(
+        "http",
+        "user_agent",
+        "text",
+        "User-Agent of the request",
+        r#""Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0""#,
+    ),
+    field("http", "browser", "text", "browser or program that it names", r#""Firefox""#),
+    field("http", "browser_version", "text", "version of that", r#""140.0""#),
+    field("http", "agent_os", "text", "operating system that it names", r#""Linux""#),
+    field(
+        "http",
+        "agent_device",
+        "text",
+        "kind of device that it names: `pc`, `smartphone`, `mobilephone`, `appliance`, `crawler`, `misc`",
+        r#""pc""#,
+    ),
     field(
         "http",
         "referer",

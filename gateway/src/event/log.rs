@@ -1,5 +1,6 @@
 //! The event log of one gateway: its directory, its threads, its writers and readers.
 
+use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,17 +14,21 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::POP_TENANT;
+use super::consume::Consumers;
 use super::disk::{Disk, RealDisk};
+use super::enrich::Enrichment;
 use super::progress::{Bell, Progress, Served};
 use super::read::Reader;
 use super::record::{Record, RecordType};
 use super::redact::Redaction;
 use super::segments;
+use super::sink::{Heads, SinkStats, Sinks};
 use super::split::{self, Splitter};
 use super::stats::{Counters, Stats};
-use super::store::Store;
+use super::store::{Closed, Store};
 use super::wal::{self, FileId, Wal};
-use super::{flush, serialize};
+use super::{flush, pack, serialize};
+use crate::config::Sink;
 use crate::ident::Blame;
 
 /// Where the write-ahead logs lie, beside the tenants' directories. No tenant has this name.
@@ -59,6 +64,8 @@ pub struct Options {
     pub workers: usize,
     /// Whether the promise holds for a power cut too, and not only for the process.
     pub fsync: bool,
+    /// Whether segments that are written to no more are compressed.
+    pub compress: bool,
 }
 
 impl Default for Options {
@@ -69,6 +76,7 @@ impl Default for Options {
             max_bytes: 10 * 1024 * 1024 * 1024,
             workers: 1,
             fsync: true,
+            compress: true,
         }
     }
 }
@@ -85,6 +93,8 @@ pub struct TenantSettings {
 pub struct EventLog {
     shared: Arc<Shared>,
     root: PathBuf,
+    consumers: Consumers,
+    sinks: Sinks,
     threads: Mutex<Threads>,
     /// Released when the log is gone.
     _lock: File,
@@ -101,12 +111,22 @@ pub(super) struct Shared {
     pub(super) write_bell: Bell,
     pub(super) sync_bell: Bell,
     pub(super) split_bell: Bell,
+    pub(super) pack_bell: Bell,
+    /// Segments to be packed; no more than there are.
+    pub(super) pack_queue: Mutex<VecDeque<Closed>>,
+    /// Those that are, with their bytes, until the splitter takes note.
+    pub(super) packed: Mutex<Vec<(Closed, u64)>>,
     /// The disk is full and the write-ahead log needs some of it.
     pub(super) reclaim_wanted: AtomicBool,
     tenants: DashMap<Box<str>, TenantSettings>,
     /// Tenants that came or went: what the splitter knows of their files may be an earlier one's.
     pub(super) changed: Mutex<Vec<Box<str>>>,
     standard: Redaction,
+    enrichment: Enrichment,
+    /// Counts the rounds in which the splitter moved something.
+    pub(super) grown: watch::Sender<u64>,
+    /// Told by the splitter.
+    pub(super) heads: Arc<Heads>,
 }
 
 #[derive(Default)]
@@ -114,6 +134,7 @@ struct Threads {
     write: Option<JoinHandle<()>>,
     sync: Option<JoinHandle<()>>,
     split: Option<JoinHandle<()>>,
+    pack: Option<JoinHandle<()>>,
 }
 
 impl EventLog {
@@ -149,9 +170,13 @@ impl EventLog {
         shared.create_wals(next.unwrap_or(0))?;
         let written = shared.wals.iter().map(Wal::written).collect();
         let splitter = Splitter::new(store, written);
+        let shared = Arc::new(shared);
+        let sinks = Sinks::new(directory.to_owned(), Arc::clone(&shared.heads));
         let log = Self {
-            shared: Arc::new(shared),
+            shared,
             root: directory.to_owned(),
+            consumers: Consumers::new(directory),
+            sinks,
             threads: Mutex::default(),
             _lock: lock,
         };
@@ -168,6 +193,10 @@ impl EventLog {
         threads.write = Some(spawn("events-write", Box::new(flush::write))?);
         threads.sync = Some(spawn("events-sync", Box::new(flush::sync))?);
         threads.split = Some(spawn("events-split", Box::new(|shared| splitter.run(shared)))?);
+        if self.shared.options.compress {
+            let root = self.root.clone();
+            threads.pack = Some(spawn("events-pack", Box::new(move |it| pack::run(it, &root)))?);
+        }
         Ok(())
     }
 
@@ -182,6 +211,30 @@ impl EventLog {
         Reader::open(&self.root)
     }
 
+    /// Consumers whose place is kept here.
+    #[must_use]
+    pub fn consumers(&self) -> &Consumers {
+        &self.consumers
+    }
+
+    /// Puts these sinks into force.
+    pub fn set_sinks(&self, sinks: &[Sink]) {
+        self.sinks.set(sinks, &self.changes());
+    }
+
+    /// Reads these address databases; events from now on say country and network. Blocks.
+    pub fn set_geo(&self, databases: &[PathBuf]) {
+        if let Err(error) = self.shared.enrichment.set_geo(databases) {
+            tracing::error!(%error, "event log: an address database cannot be read; those before stay");
+        }
+    }
+
+    /// What each sink has done, by name.
+    #[must_use]
+    pub fn sink_stats(&self) -> Vec<(String, SinkStats)> {
+        self.sinks.stats()
+    }
+
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.counters.snapshot()
@@ -190,7 +243,7 @@ impl EventLog {
     /// Changes whenever there may be more to read: follow by reading, then waiting.
     #[must_use]
     pub fn changes(&self) -> Changes {
-        Changes(self.shared.progress.watch())
+        Changes(self.shared.grown.subscribe())
     }
 
     /// Sets what a tenant wants; applies from the next event on.
@@ -204,6 +257,9 @@ impl EventLog {
     /// somebody takes its directory away.
     pub fn forget_tenant(&self, tenant: &str) {
         self.shared.tenants.remove(tenant);
+        if let Err(error) = self.consumers.forget(tenant) {
+            tracing::warn!(%error, "event log: the places of a tenant's collectors stay");
+        }
         self.shared.changed.lock().push(tenant.into());
     }
 
@@ -225,7 +281,7 @@ impl EventLog {
         let _gone = watch.wait_for(|served| done(*served, ticket)).await.is_err();
     }
 
-    /// Writes, syncs and splits what is left, and ends. Blocks. What is appended afterwards is
+    /// Writes, syncs and splits what is left, lets the sinks send it, and ends. Blocks. What is appended afterwards is
     /// counted as dropped.
     pub fn close(&self) {
         let mut threads = self.threads.lock();
@@ -235,8 +291,11 @@ impl EventLog {
         join(&mut threads.sync);
         self.shared.split_bell.stop();
         join(&mut threads.split);
+        self.shared.pack_bell.stop();
+        join(&mut threads.pack);
         // Nobody waits for what cannot come any more.
         self.shared.progress.serve(|served| *served = Served::ALL);
+        self.sinks.close();
     }
 }
 
@@ -258,10 +317,16 @@ impl Shared {
             write_bell: Bell::default(),
             sync_bell: Bell::default(),
             split_bell: Bell::default(),
+            pack_bell: Bell::default(),
+            pack_queue: Mutex::default(),
+            packed: Mutex::default(),
             reclaim_wanted: AtomicBool::new(false),
             tenants: DashMap::new(),
             changed: Mutex::default(),
             standard: Redaction::default(),
+            enrichment: Enrichment::default(),
+            grown: watch::Sender::new(0),
+            heads: Arc::default(),
         }
     }
 
@@ -284,7 +349,9 @@ impl Shared {
         let settings = self.tenants.get(tenant);
         let redaction = settings.as_ref().map_or(&self.standard, |settings| &settings.redaction);
         wal.append(tenant, &self.counters, |out| {
-            serialize::write(out, record, &self.options.pop, tenant, redaction);
+            let (pop, enrichment) = (&*self.options.pop, &self.enrichment);
+            let setting = serialize::Setting { pop, tenant, redaction, enrichment };
+            serialize::write(out, record, &setting);
         });
         self.write_bell.ring();
     }
@@ -328,8 +395,8 @@ impl Writer {
 }
 
 /// Tells when there may be more to read.
-#[derive(Clone)]
-pub struct Changes(watch::Receiver<Served>);
+#[derive(Clone, Debug)]
+pub struct Changes(watch::Receiver<u64>);
 
 impl Changes {
     /// Waits for a change since the last call. Never returns once the log is gone.

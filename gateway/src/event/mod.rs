@@ -1,7 +1,7 @@
 //! One record on every way out, kept: write-ahead log, per-tenant segments, cursors.
 //!
 //! ```text
-//! Writer::append → memory → flush (write, fdatasync) → split → <tenant>/<first>.ndjson → Reader
+//! Writer::append → memory → flush (write, fdatasync) → split → <tenant>/<first>.ndjson → Reader → Sinks
 //! ```
 //!
 //! A request never waits for the disk: [`Writer::append`] serialises into a bounded buffer and
@@ -18,6 +18,8 @@ mod fields;
 mod line;
 
 mod redact;
+
+mod enrich;
 
 mod serialize;
 
@@ -39,26 +41,44 @@ mod store;
 
 mod split;
 
+mod pack;
+
 mod scan;
+
+mod filter;
+
+mod format;
+
+mod cursor;
 
 mod recover;
 
 mod read;
+
+mod marks;
+
+mod consume;
+
+mod sink;
 
 mod log;
 
 #[cfg(test)]
 mod tests;
 
+pub use consume::{Allowance, ConsumeError, Consumers, Operation as Pull, REQUESTS_MAX, Records};
 pub use fields::{FIELDS, FieldDoc, field_of};
+pub use filter::{FILTER_KEYS, Filter, FilterError};
+pub use format::{Event, Export, Format, Row, Source, tables};
 pub use line::{is_cut, printable};
 pub use log::{Changes, EventLog, Options, TenantSettings, Writer};
-pub use read::{Page, ReadError, Reader};
+pub use read::{Page, ReadError, Reader, SEEN_MAX};
 pub use record::{
     App, Client, Content, Cost, Destination, DlpHit, End, HostSource, Http, Inspection,
     InstanceKind, OPERATIONS_MAX, Operation, Record, RecordType, State, Threat, Tls, Verdict,
 };
-pub use redact::Redaction;
+pub use redact::{Disclosure, Redaction};
+pub use sink::SinkStats;
 pub use stats::Stats;
 pub use text::Text;
 

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::hash::{Hash as _, Hasher as _};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -173,14 +173,19 @@ impl Replay {
         let mut wanted = self.volume.get(tenant).copied().unwrap_or(0) + TAIL_SLACK_BYTES;
         let mut lines = HashSet::new();
         for segment in segments::list(&directory)?.into_iter().rev() {
-            let bytes = segment.bytes.min(wanted);
             let mut text = Vec::new();
-            let file = File::open(segments::path(&directory, segment.first))?;
-            let start = segment.bytes - bytes;
-            text.resize(usize::try_from(bytes).unwrap_or(0), 0);
-            file.read_exact_at(&mut text, start)?;
+            if segment.packed {
+                segments::open(&directory, segment.first, 0)?.read_to_end(&mut text)?;
+                let surplus = text.len().saturating_sub(usize::try_from(wanted).unwrap_or(0));
+                text.drain(..surplus);
+            } else {
+                let bytes = segment.bytes.min(wanted);
+                text.resize(usize::try_from(bytes).unwrap_or(0), 0);
+                let file = File::open(segments::path(&directory, segment.first))?;
+                file.read_exact_at(&mut text, segment.bytes - bytes)?;
+            }
             lines.extend(text.split(|byte| *byte == b'\n').map(fingerprint));
-            wanted -= bytes;
+            wanted -= text.len() as u64;
             if wanted == 0 {
                 break;
             }

@@ -1,10 +1,14 @@
-//! Takes secrets out of a URL: user names and passwords, and the values of telling query keys.
+//! Takes secrets out of a URL: user names and passwords, and the values of telling query keys; and
+//! what a tenant wants said of nobody.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
 use aho_corasick::AhoCorasick;
+use aws_lc_rs::hmac;
 use percent_encoding::percent_decode_str;
+use policy::{Form, Pattern};
 
 /// Finds [`SECRET_PARTS`] in whatever case, in one pass.
 static SECRET_PARTS_FINDER: LazyLock<Option<AhoCorasick>> =
@@ -65,22 +69,107 @@ const SECRET_PARTS: &[&str] = &[
 /// Most bytes of one value that are decoded to look for secrets inside it: no more are written.
 const NESTED_BYTES_MAX: usize = super::line::URL_BYTES_MAX;
 
-/// Which query keys of one tenant are secret: the ones everybody has, and its own.
-#[derive(Clone, Debug, Default)]
+/// How much an event says of who it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Disclosure {
+    #[default]
+    Keep,
+    /// A pseudonym: the same for the same value, and of no use without the key.
+    Hash,
+    Drop,
+}
+
+/// What one tenant keeps out of its events: secrets of URLs, the ones everybody has and its own, and
+/// where it says so, parts of URLs, users and addresses.
+#[derive(Clone, Default)]
 pub struct Redaction {
     keys: Box<[Box<str>]>,
+    paths: Box<[Pattern]>,
+    user: Disclosure,
+    address: Disclosure,
+    /// Of pseudonyms.
+    key: Option<Arc<hmac::Key>>,
 }
+
+/// Bytes of a pseudonym that are written: 128 bits, as hexadecimal digits.
+const PSEUDONYM_BYTES: usize = 16;
 
 impl Redaction {
     /// The standard keys and `extra` ones; these are compared whole, without regard to case.
     #[must_use]
     pub fn with_keys<'k>(extra: impl IntoIterator<Item = &'k str>) -> Self {
-        Self { keys: extra.into_iter().map(|key| key.to_ascii_lowercase().into()).collect() }
+        let keys = extra.into_iter().map(|key| key.to_ascii_lowercase().into()).collect();
+        Self { keys, ..Self::default() }
+    }
+
+    /// Replaces the path and query of URLs whose `host/path` matches one of these: exact, or with
+    /// `*` at either end.
+    #[must_use]
+    pub fn without_paths<'p>(mut self, patterns: impl IntoIterator<Item = &'p str>) -> Self {
+        self.paths = patterns.into_iter().filter_map(Pattern::parse).collect();
+        self
+    }
+
+    /// Says this much of users and addresses. Without a key there are no pseudonyms, and what asks
+    /// for one is dropped.
+    #[must_use]
+    pub fn disclosing(mut self, user: Disclosure, address: Disclosure, key: Option<&[u8]>) -> Self {
+        (self.user, self.address) = (user, address);
+        self.key = key.map(|key| Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key)));
+        self
+    }
+
+    /// A user as it may be written.
+    #[must_use]
+    pub fn user<'t>(&self, user: &'t str) -> Option<Cow<'t, str>> {
+        match self.user {
+            Disclosure::Keep => Some(Cow::Borrowed(user)),
+            Disclosure::Hash => self.pseudonym(&user.to_lowercase()).map(Cow::Owned),
+            Disclosure::Drop => None,
+        }
+    }
+
+    /// An address as it may be written.
+    #[must_use]
+    pub fn address(&self, address: IpAddr) -> Option<String> {
+        match self.address {
+            Disclosure::Keep => Some(address.to_string()),
+            Disclosure::Hash => self.pseudonym(&address.to_canonical().to_string()),
+            Disclosure::Drop => None,
+        }
+    }
+
+    fn pseudonym(&self, text: &str) -> Option<String> {
+        let tag = hmac::sign(self.key.as_ref()?, text.as_bytes());
+        let kept = tag.as_ref().get(..PSEUDONYM_BYTES)?;
+        Some(format!("hash:{}", crate::ident::hex::encode(kept)))
+    }
+
+    /// The authority of a URL whose path is to be kept out, scheme included.
+    fn hidden<'u>(&self, url: &'u str) -> Option<&'u str> {
+        if self.paths.is_empty() {
+            return None;
+        }
+        let start = url.find("://").map_or(0, |at| at + 3);
+        let rest = url.get(start..)?;
+        let path = rest.split(['?', '#']).next().unwrap_or(rest);
+        let folded = path.to_lowercase();
+        let fits = |pattern: &Pattern| match pattern.form {
+            Form::Exact => folded == pattern.text,
+            Form::Prefix => folded.starts_with(&pattern.text),
+            Form::Suffix => folded.ends_with(&pattern.text),
+            Form::Contains => folded.contains(&pattern.text),
+        };
+        let authority = rest.find('/').unwrap_or(path.len());
+        self.paths.iter().any(fits).then(|| url.get(..start + authority))?
     }
 
     /// The URL without userinfo, each secret value replaced. Borrows where nothing was to hide.
     #[must_use]
     pub fn url<'u>(&self, url: &'u str) -> Cow<'u, str> {
+        if let Some(authority) = self.hidden(url) {
+            return Cow::Owned(format!("{}/{REDACTED}", without_userinfo(authority)));
+        }
         if !url.bytes().any(|byte| matches!(byte, b'?' | b'#' | b'@' | b';')) {
             return Cow::Borrowed(url);
         }
@@ -185,6 +274,12 @@ fn without_userinfo(url: &str) -> Cow<'_, str> {
     match authority.rsplit_once('@') {
         Some((_, host)) => Cow::Owned(format!("{scheme}{host}{path}")),
         None => Cow::Borrowed(url),
+    }
+}
+
+impl std::fmt::Debug for Redaction {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Redaction").field("keys", &self.keys).finish_non_exhaustive()
     }
 }
 

@@ -1,12 +1,18 @@
-//! Names on disk: `<tenant>/<sequence number of its first event>.ndjson`.
+//! Names on disk: `<tenant>/<sequence number of its first event>.ndjson`, and `.ndjson.zst` once it is
+//! closed and packed.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// Longest tenant name, and the room a frame gives it.
 pub(super) const NAME_BYTES_MAX: usize = 40;
+/// Bytes read at once.
+const READ_BYTES: usize = 256 * 1024;
 /// Ends the names of segments.
 const SUFFIX: &str = ".ndjson";
+const PACKED_SUFFIX: &str = ".ndjson.zst";
 
 /// One file of a tenant's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +20,19 @@ pub(super) struct Segment {
     /// Sequence number of its first event.
     pub(super) first: u64,
     pub(super) bytes: u64,
+    /// Compressed; `bytes` is what that takes.
+    pub(super) packed: bool,
+}
+
+impl Segment {
+    pub(super) fn path(&self, directory: &Path) -> PathBuf {
+        if self.packed { packed_path(directory, self.first) } else { path(directory, self.first) }
+    }
+
+    /// When it was last written to. A packed one has the time of what it was packed from.
+    pub(super) fn written(&self, directory: &Path) -> io::Result<SystemTime> {
+        std::fs::metadata(self.path(directory))?.modified()
+    }
 }
 
 /// Whether the name can be a tenant's directory, and nothing else: no dot, no slash.
@@ -27,6 +46,28 @@ pub(super) fn path(directory: &Path, first: u64) -> PathBuf {
     directory.join(format!("{first:020}{SUFFIX}"))
 }
 
+pub(super) fn packed_path(directory: &Path, first: u64) -> PathBuf {
+    directory.join(format!("{first:020}{PACKED_SUFFIX}"))
+}
+
+/// A segment's text from a place in it on, packed or not. The packed file is there before the plain
+/// one goes, so one of them always is, unless the segment was evicted.
+pub(super) fn open(directory: &Path, first: u64, offset: u64) -> io::Result<Box<dyn BufRead>> {
+    match File::open(path(directory, first)) {
+        Ok(mut file) => {
+            file.seek(SeekFrom::Start(offset))?;
+            Ok(Box::new(BufReader::with_capacity(READ_BYTES, file)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = File::open(packed_path(directory, first))?;
+            let mut text = BufReader::with_capacity(READ_BYTES, zstd::Decoder::new(file)?);
+            io::copy(&mut text.by_ref().take(offset), &mut io::sink())?;
+            Ok(Box::new(text))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// A tenant's segments, oldest first; none where it has no directory.
 pub(super) fn list(directory: &Path) -> io::Result<Vec<Segment>> {
     let entries = match std::fs::read_dir(directory) {
@@ -37,17 +78,19 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
     for entry in entries {
         let entry = entry?;
-        let first = entry.file_name().to_str().and_then(parse);
-        if let Some(first) = first {
+        let name = entry.file_name().to_str().and_then(parse);
+        if let Some((first, packed)) = name {
             match entry.metadata() {
-                Ok(metadata) => segments.push(Segment { first, bytes: metadata.len() }),
+                Ok(metadata) => segments.push(Segment { first, bytes: metadata.len(), packed }),
                 // Evicted between the listing and now.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
     }
-    segments.sort_unstable();
+    // Of a segment that is there twice the packed one counts: it is whole before it has its name.
+    segments.sort_unstable_by_key(|segment| (segment.first, !segment.packed));
+    segments.dedup_by_key(|segment| segment.first);
     Ok(segments)
 }
 
@@ -65,6 +108,9 @@ pub(super) fn tenants(root: &Path) -> io::Result<Vec<String>> {
     Ok(tenants)
 }
 
-fn parse(name: &str) -> Option<u64> {
-    name.strip_suffix(SUFFIX)?.parse().ok()
+/// The number in a segment's name, and whether it is that of a packed one.
+fn parse(name: &str) -> Option<(u64, bool)> {
+    let packed = name.ends_with(PACKED_SUFFIX);
+    let number = name.strip_suffix(if packed { PACKED_SUFFIX } else { SUFFIX })?;
+    Some((number.parse().ok()?, packed))
 }

@@ -1,5 +1,6 @@
 //! A record as one line, fields in the order of `docs/events.md`.
 
+use super::enrich::Enrichment;
 use super::line::{Line, URL_BYTES_MAX};
 use super::record::{
     App, Client, Content, Cost, Destination, DlpHit, End, Http, OPERATIONS_MAX, Operation, Record,
@@ -8,30 +9,32 @@ use super::record::{
 use super::redact::Redaction;
 use super::text::Text;
 
+/// What a line says beside its record, and what it does not say.
+pub(super) struct Setting<'a> {
+    pub(super) pop: &'a str,
+    pub(super) tenant: &'a str,
+    pub(super) redaction: &'a Redaction,
+    pub(super) enrichment: &'a Enrichment,
+}
+
 /// Appends the line, without its newline.
-pub(super) fn write(
-    out: &mut Vec<u8>,
-    record: &Record,
-    pop: &str,
-    tenant: &str,
-    redaction: &Redaction,
-) {
+pub(super) fn write(out: &mut Vec<u8>, record: &Record, setting: &Setting<'_>) {
     let mut line = Line::begin(out);
     line.id("id", Some(record.id));
     line.label("type", Some(record.record_type.as_str()));
     line.printed("time", Some(format_args!("{:.6}", record.time)));
-    line.text("pop", Some(pop));
-    line.label("tenant", Some(tenant));
+    line.text("pop", Some(setting.pop));
+    line.label("tenant", Some(setting.tenant));
     line.text("policy_version", text(&record.policy_version));
     line.label("state", Some(record.state.as_str()));
     line.id("parent_id", record.parent_id);
     if let Some(who) = &record.client {
-        client(&mut line, who);
+        client(&mut line, who, setting);
     }
-    destination(&mut line, &record.destination);
+    destination(&mut line, &record.destination, setting);
     tls(&mut line, &record.tls);
-    http(&mut line, &record.http, redaction);
-    app(&mut line, &record.app);
+    http(&mut line, &record.http, setting);
+    app(&mut line, &record.app, setting.redaction);
     content(&mut line, &record.content);
     verdict(&mut line, &record.verdict);
     cost(&mut line, &record.cost);
@@ -39,30 +42,37 @@ pub(super) fn write(
     line.end();
 }
 
-fn client(line: &mut Line<'_>, client: &Client) {
+fn client(line: &mut Line<'_>, client: &Client, setting: &Setting<'_>) {
     line.id("session_id", client.session_id.map(|id| id.0));
-    line.text("user", text(&client.user));
+    let user = text(&client.user).and_then(|user| setting.redaction.user(user));
+    line.text("user", user.as_deref());
     line.texts("groups", client.groups.iter().map(AsRef::as_ref));
     line.text("device", text(&client.device));
     line.text("device_class", text(&client.device_class));
     line.text("os", text(&client.os));
     line.label("access_method", client.access_method.map(crate::ident::AccessMethod::as_str));
-    line.printed("client_ip", client.ip);
+    let address = client.ip.and_then(|ip| setting.redaction.address(ip));
+    line.label("client_ip", address.as_deref());
     line.number("client_port", client.port.map(u64::from));
-    line.text("source_country", text(&client.country));
+    // Country and network say much less than the address: they stay where it goes.
+    let place = setting.enrichment.place(client.ip);
+    line.text("source_country", text(&client.country).or(place.country.as_deref()));
+    line.number("source_asn", place.asn.map(u64::from));
     line.text("tunnel_tls", text(&client.tunnel_tls));
     line.text("tunnel_kx", text(&client.tunnel_kx));
     line.text("binding", text(&client.binding));
 }
 
-fn destination(line: &mut Line<'_>, destination: &Destination) {
+fn destination(line: &mut Line<'_>, destination: &Destination, setting: &Setting<'_>) {
     line.id("flow_id", destination.flow_id.map(|id| id.0));
     line.text("host", text(&destination.host));
     line.printed("dest_ip", destination.ip);
     line.number("dest_port", destination.port.map(u64::from));
     line.text("sni", text(&destination.sni));
     line.label("host_source", destination.host_source.map(super::HostSource::as_str));
-    line.text("dest_country", text(&destination.country));
+    let place = setting.enrichment.place(destination.ip);
+    line.text("dest_country", text(&destination.country).or(place.country.as_deref()));
+    line.number("dest_asn", place.asn.map(u64::from));
     line.printed("egress_ip", destination.egress_ip);
 }
 
@@ -79,7 +89,8 @@ fn tls(line: &mut Line<'_>, tls: &Tls) {
     line.text("origin_cert_fault", text(&tls.origin_cert_fault));
 }
 
-fn http(line: &mut Line<'_>, http: &Http, redaction: &Redaction) {
+fn http(line: &mut Line<'_>, http: &Http, setting: &Setting<'_>) {
+    let redaction = setting.redaction;
     line.text("method", text(&http.method));
     let url = text(&http.url).map(|url| redaction.url(url));
     line.bounded("url", url.as_deref(), URL_BYTES_MAX);
@@ -87,13 +98,20 @@ fn http(line: &mut Line<'_>, http: &Http, redaction: &Redaction) {
     line.number("status", http.status.map(u64::from));
     line.text("content_type", text(&http.content_type));
     line.text("user_agent", text(&http.user_agent));
+    let agent = text(&http.user_agent).and_then(|agent| setting.enrichment.agent(agent));
+    if let Some(agent) = agent {
+        line.text("browser", agent.browser.as_deref());
+        line.text("browser_version", agent.version.as_deref());
+        line.text("agent_os", agent.os.as_deref());
+        line.text("agent_device", agent.device.as_deref());
+    }
     let referer = text(&http.referer).map(|referer| redaction.url(referer));
     line.bounded("referer", referer.as_deref(), URL_BYTES_MAX);
     line.number("request_bytes", http.request_bytes);
     line.number("response_bytes", http.response_bytes);
 }
 
-fn app(line: &mut Line<'_>, app: &App) {
+fn app(line: &mut Line<'_>, app: &App, redaction: &Redaction) {
     line.text("app", text(&app.id));
     line.text("category", text(&app.category));
     line.texts("app_tags", app.tags.iter().map(Text::as_str));
@@ -103,7 +121,8 @@ fn app(line: &mut Line<'_>, app: &App) {
     line.text("activity", text(&app.activity));
     line.text("object", text(&app.object));
     line.text("object_type", text(&app.object_type));
-    line.text("from_user", text(&app.from_user));
+    let from_user = text(&app.from_user).and_then(|user| redaction.user(user));
+    line.text("from_user", from_user.as_deref());
     line.text("to_user", text(&app.to_user));
     line.objects("operations", OPERATIONS_MAX, app.operations.iter(), operation);
 }

@@ -34,6 +34,8 @@ pub(super) struct Splitter {
     checkpointed: Instant,
     /// Something was split since.
     moved: bool,
+    /// Something was split in this round.
+    grown: bool,
 }
 
 impl Splitter {
@@ -45,6 +47,7 @@ impl Splitter {
             chunk: Chunk::default(),
             checkpointed: Instant::now(),
             moved: false,
+            grown: false,
         }
     }
 
@@ -59,7 +62,11 @@ impl Splitter {
                 self.rotate(shared);
             }
             let ticket = shared.progress.served().written;
-            match self.round(shared) {
+            let done = self.round(shared);
+            if std::mem::take(&mut self.grown) {
+                shared.grown.send_modify(|rounds| *rounds += 1);
+            }
+            match done {
                 Ok(()) => {
                     shared.counters.accepted(Duty::Split);
                     shared.progress.serve(|served| served.split = ticket);
@@ -85,7 +92,11 @@ impl Splitter {
     /// Splits all that is written by now.
     fn round(&mut self, shared: &Shared) -> io::Result<()> {
         for tenant in std::mem::take(&mut *shared.changed.lock()) {
+            shared.heads.remove(&tenant);
             self.store.look_again(&tenant)?;
+        }
+        for (closed, bytes) in std::mem::take(&mut *shared.packed.lock()) {
+            self.store.packed(&closed, bytes)?;
         }
         self.settle(shared)?;
         for worker in 0..self.split.len() {
@@ -105,9 +116,14 @@ impl Splitter {
                     split.bytes += scanned.bytes as u64;
                 }
                 take(&shared.counters.unsplit_bytes, scanned.bytes as u64);
-                self.moved = true;
+                (self.moved, self.grown) = (true, true);
                 self.settle(shared)?;
             }
+        }
+        let closed = self.store.take_closed();
+        if !closed.is_empty() && shared.options.compress {
+            shared.pack_queue.lock().extend(closed);
+            shared.pack_bell.ring();
         }
         Ok(())
     }
@@ -162,6 +178,9 @@ impl Splitter {
             if !is_full(&error) || !self.reclaim(shared)? {
                 return Err(error);
             }
+        }
+        if let Some(next) = self.store.next(tenant) {
+            shared.heads.insert(tenant.into(), next);
         }
         let evicted = self.store.enforce(tenant, quota)?;
         for taken in &evicted {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
-use std::io::{self, Read as _};
+use std::io::{self, BufRead as _, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,7 +59,12 @@ pub(super) struct Store {
     open: HashMap<Box<str>, OpenFile>,
     /// Grows with each use of an open file; the least recent is closed first.
     uses: u64,
+    /// Segments that are written to no more and not packed.
+    closed: Vec<Closed>,
 }
+
+/// A segment by tenant and first number.
+pub(super) type Closed = (Box<str>, u64);
 
 struct Tenant {
     segments: VecDeque<Segment>,
@@ -75,12 +80,45 @@ struct OpenFile {
 impl Store {
     /// Lists what is there.
     pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, fsync: bool) -> io::Result<Self> {
-        let mut tenants = HashMap::new();
+        let (mut tenants, mut closed) = (HashMap::new(), Vec::new());
         for name in segments::tenants(root)? {
-            let segments = segments::list(&root.join(&name))?.into();
-            tenants.insert(name.into_boxed_str(), Tenant { segments, next: None });
+            let name = name.into_boxed_str();
+            let directory = root.join(&*name);
+            let segments: VecDeque<Segment> = segments::list(&directory)?.into();
+            for segment in segments.iter().rev().skip(1) {
+                if segment.packed {
+                    // A crash between the two steps of packing left both.
+                    forget(&*disk, &segments::path(&directory, segment.first))?;
+                } else {
+                    closed.push((name.clone(), segment.first));
+                }
+            }
+            tenants.insert(name, Tenant { segments, next: None });
         }
-        Ok(Self { disk, root: root.to_owned(), fsync, tenants, open: HashMap::new(), uses: 0 })
+        let root = root.to_owned();
+        Ok(Self { disk, root, fsync, tenants, open: HashMap::new(), uses: 0, closed })
+    }
+
+    /// Segments that can be packed; each is told once.
+    pub(super) fn take_closed(&mut self) -> Vec<Closed> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// A closed segment has been packed into this many bytes: the plain file goes. Where the segment
+    /// was evicted meanwhile, the packed one does.
+    pub(super) fn packed(&mut self, closed: &Closed, bytes: u64) -> io::Result<()> {
+        let (name, first) = closed;
+        let directory = self.root.join(&**name);
+        let segments = self.tenants.get_mut(name).map(|tenant| &mut tenant.segments);
+        let kept = segments.and_then(|all| all.iter_mut().find(|one| one.first == *first));
+        let gone = match kept {
+            Some(segment) => {
+                (segment.packed, segment.bytes) = (true, bytes);
+                segments::path(&directory, *first)
+            }
+            None => segments::packed_path(&directory, *first),
+        };
+        forget(&*self.disk, &gone)
     }
 
     /// Forgets what is known of a tenant's files, and finds what is there.
@@ -93,6 +131,11 @@ impl Store {
             self.tenants.insert(name.into(), Tenant { segments, next: None });
         }
         Ok(())
+    }
+
+    /// Number of the tenant's next event, once it was written to.
+    pub(super) fn next(&self, name: &str) -> Option<u64> {
+        self.tenants.get(name)?.next
     }
 
     pub(super) fn tenant_count(&self) -> usize {
@@ -167,7 +210,7 @@ impl Store {
         let file = File::options().write(true).open(&path)?;
         self.disk.set_len(&file, 0)?;
         self.disk.rename(&path, &segments::path(&directory, next))?;
-        *only = Segment { first: next, bytes: 0 };
+        *only = Segment { first: next, bytes: 0, packed: false };
         self.open.remove(name);
         Ok(Some(evicted))
     }
@@ -194,6 +237,11 @@ impl Store {
         std::fs::create_dir_all(&directory)?;
         let mut segments: VecDeque<Segment> = segments::list(&directory)?.into();
         let next = match segments.back_mut() {
+            Some(last) if last.packed => {
+                // Somebody took the file that was being written to.
+                let text = segments::open(&directory, last.first, 0)?;
+                last.first + text.split(b'\n').count() as u64
+            }
             Some(last) => {
                 let (lines, bytes) = repair(&segments::path(&directory, last.first))?;
                 last.bytes = bytes;
@@ -202,14 +250,15 @@ impl Store {
             None => 0,
         };
         self.tenants.insert(name.into(), Tenant { segments, next: Some(next) });
-        if self.active(name).is_none() { self.roll(name) } else { Ok(()) }
+        if self.active(name).is_none_or(|active| active.packed) { self.roll(name) } else { Ok(()) }
     }
 
     /// Begins a new segment. The old one is synced, so that a power cut can only touch the last
     /// segment of a tenant; cursors rely on it.
     fn roll(&mut self, name: &str) -> io::Result<()> {
         let directory = self.root.join(name);
-        if let Some(last) = self.active(name)
+        let last = self.active(name).filter(|last| !last.packed);
+        if let Some(last) = last
             && self.fsync
         {
             self.disk.sync(&File::open(segments::path(&directory, last.first))?)?;
@@ -219,7 +268,8 @@ impl Store {
         let first = tenant.next.unwrap_or(0);
         let path = segments::path(&directory, first);
         self.disk.create(&path)?;
-        tenant.segments.push_back(Segment { first, bytes: 0 });
+        self.closed.extend(last.map(|last| (name.into(), last.first)));
+        tenant.segments.push_back(Segment { first, bytes: 0, packed: false });
         Ok(())
     }
 
@@ -281,7 +331,7 @@ impl Store {
         };
         let events = second.first - oldest.first;
         let evicted = Evicted { tenant: name.into(), events, bytes: oldest.bytes };
-        match self.disk.remove(&segments::path(&self.root.join(name), oldest.first)) {
+        match self.disk.remove(&oldest.path(&self.root.join(name))) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             // Removed by somebody else is removed.
             Ok(()) | Err(_) => tenant.segments.pop_front(),
@@ -293,6 +343,14 @@ impl Store {
 impl Tenant {
     fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+}
+
+/// Removes a file that may be gone already.
+fn forget(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -7,9 +7,15 @@ mod docs;
 
 mod durable;
 
+mod formats;
+
 mod full_disk;
 
 mod injection;
+
+mod packed;
+
+mod privacy;
 
 mod tenants;
 
@@ -28,6 +34,7 @@ fn options() -> Options {
         max_bytes: 1 << 30,
         workers: 1,
         fsync: false,
+        compress: false,
     }
 }
 
@@ -79,7 +86,7 @@ fn full() -> Record {
 
     let text = |text: &'static str| Some(Text::from(text));
     let time = Some(Duration::from_micros(1204));
-    let ip = Some(std::net::IpAddr::from([192, 0, 2, 1]));
+    let ip = Some(std::net::IpAddr::from([198, 51, 100, 7]));
     let operation = Operation {
         activity: text("share"),
         object: text("plan.pdf"),
@@ -133,7 +140,9 @@ fn full() -> Record {
             version: text("HTTP/2"),
             status: Some(200),
             content_type: text("application/pdf"),
-            user_agent: text("curl/8.14.1"),
+            user_agent: text(
+                "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+            ),
             referer: text("https://www.example.com/"),
             request_bytes: Some(48213),
             response_bytes: Some(512),
@@ -183,9 +192,24 @@ fn full() -> Record {
     }
 }
 
+/// An address database made for tests: 198.51.100.0/24 is in DE and AS64500.
+const PLACES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/event/tests/places.mmdb");
+
 /// The record as it is written.
 fn line(record: &Record) -> String {
+    line_with(record, &super::Redaction::default())
+}
+
+fn line_with(record: &Record, redaction: &super::Redaction) -> String {
+    let enrichment = super::enrich::Enrichment::default();
+    enrichment.set_geo(&[PLACES.into()]).unwrap();
+    let setting = super::serialize::Setting {
+        pop: "fra-1",
+        tenant: "acme",
+        redaction,
+        enrichment: &enrichment,
+    };
     let mut out = Vec::new();
-    super::serialize::write(&mut out, record, "fra-1", "acme", &super::Redaction::default());
+    super::serialize::write(&mut out, record, &setting);
     String::from_utf8(out).unwrap()
 }

@@ -137,6 +137,7 @@ fn open_events(gateway: &GatewayUnit, workers: usize) -> Result<EventLog, ServeE
         max_bytes: config.max_bytes.bytes(),
         workers,
         fsync: config.fsync,
+        compress: config.compress,
     };
     EventLog::open(&config.dir, options)
         .map_err(|error| ServeError::Events { dir: config.dir.display().to_string(), error })

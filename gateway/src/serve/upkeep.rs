@@ -10,9 +10,11 @@ use super::reach;
 use super::session::is_revoked;
 use super::start::{guard, resolver};
 use super::tenancy::root_source;
-use crate::event::{EventLog, TenantSettings};
+use crate::config::Named;
+use crate::event::{Disclosure, EventLog, Redaction, TenantSettings};
 use crate::ident::TenantName;
 use crate::limit::window::Pressure;
+use crate::snapshot::Tenant;
 use crate::tls::{RootWarning, Roots};
 
 /// Memory pages of every platform this is built for.
@@ -26,6 +28,9 @@ const PRESSURE_CRITICAL_PERCENT: u64 = 95;
 /// Starts the tasks.
 pub(super) fn start(pop: &Arc<Pop>, events: &Arc<EventLog>) {
     follow(pop, events);
+    let gateway = pop.snapshot.gateway();
+    events.set_geo(&gateway.config.events.geoip);
+    events.set_sinks(&gateway.config.events.sinks);
     tokio::spawn(changes(Arc::clone(pop), Arc::clone(events)));
     tokio::spawn(sweep(Arc::clone(pop), Arc::clone(events)));
 }
@@ -41,6 +46,9 @@ async fn changes(pop: Arc<Pop>, events: Arc<EventLog>) {
         if gateway.generation != generation {
             generation = gateway.generation;
             swap_gateway(&pop);
+            // Large files are read: not while others wait for this thread.
+            tokio::task::block_in_place(|| events.set_geo(&gateway.config.events.geoip));
+            events.set_sinks(&gateway.config.events.sinks);
         }
         if gateway.origin_generation != origin_generation {
             origin_generation = gateway.origin_generation;
@@ -72,15 +80,27 @@ fn follow(pop: &Pop, events: &EventLog) {
             name.as_str(),
             TenantSettings {
                 quota_bytes: tenant.config.events.max_bytes.map(|it| it.bytes()),
-                redaction: crate::event::Redaction::with_keys(
-                    tenant.config.privacy.redact.iter().map(String::as_str),
-                ),
+                redaction: redaction(&tenant),
             },
         );
     }
     let health = pop.snapshot.health();
     pop.metrics.config_last_reload_successful.set(i64::from(health.last_reload_successful));
     pop.metrics.config_units_failed.set(i64::try_from(health.units_failed).unwrap_or(i64::MAX));
+}
+
+/// What the tenant keeps out of its events.
+fn redaction(tenant: &Tenant) -> Redaction {
+    let privacy = &tenant.config.privacy;
+    let much = |named| match named {
+        Named::Keep => Disclosure::Keep,
+        Named::Hash => Disclosure::Hash,
+        Named::Drop => Disclosure::Drop,
+    };
+    let key = tenant.privacy_key.as_ref().map(crate::snapshot::PrivacyKey::as_bytes);
+    Redaction::with_keys(privacy.redact.iter().map(String::as_str))
+        .without_paths(privacy.paths.iter().map(String::as_str))
+        .disclosing(much(privacy.user), much(privacy.client_ip), key)
 }
 
 /// Puts a new gateway.yaml into force, as far as that needs no restart.
@@ -141,6 +161,7 @@ pub(crate) fn gauges(pop: &Pop, events: &EventLog) {
     metrics.events_total.set(signed(stats.appended));
     metrics.events_dropped_total.set(signed(stats.dropped));
     metrics.events_torn_tail_total.set(signed(stats.torn_tails));
+    metrics.sinks(&events.sink_stats());
     metrics.events_quota_segments_total.set(signed(stats.evicted_segments));
     let crls = &pop.snapshot.gateway().crls;
     metrics.revocation_lists.set(i64::try_from(crls.lists.len()).unwrap_or(i64::MAX));

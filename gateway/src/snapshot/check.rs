@@ -34,7 +34,6 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
         let known = Vocabulary { apps: &apps, categories, dlp: &dlp };
         problems.extend(warnings(&layout, &name, known));
     }
-    problems.extend(without_effect(&layout, &layout.gateway_yaml(), &["events", "sinks"]));
     sort(&mut problems);
     Ok(problems)
 }

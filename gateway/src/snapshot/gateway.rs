@@ -53,7 +53,7 @@ impl GatewayUnit {
         let config = &self.config;
         let tls = config.admin.tls.iter().flat_map(|tls| [&tls.cert, &tls.key]);
         let named = config.origin.extra_roots.iter().chain(&config.origin.crls);
-        let named = named.chain(&config.admin.token_file).chain(tls);
+        let named = named.chain(&config.admin.token_file).chain(tls).chain(&config.events.geoip);
         named.cloned().collect()
     }
 
@@ -139,6 +139,21 @@ pub(super) fn load(layout: &Layout, source: Source) -> (Option<GatewayUnit>, Vec
             if let Err(error) = read_text(path, TEXT_BYTES_MAX) {
                 let at = position(&tree, &["admin", "tls", key]);
                 problems.push(problem(&file, at, error.to_string(), "a readable PEM file"));
+            }
+        }
+    }
+    for (index, path) in config.events.geoip.iter().enumerate() {
+        if let Err(error) = maxminddb::Reader::open_readfile(path) {
+            let at = position(&tree, &["events", "geoip", &index.to_string()]);
+            let what = format!("{}: {error}", path.display());
+            problems.push(problem(&file, at, what, "a database in MaxMind's format"));
+        }
+    }
+    for (index, sink) in config.events.sinks.iter_mut().enumerate() {
+        for path in sink.files() {
+            if let Err(error) = read_text(path, TEXT_BYTES_MAX) {
+                let at = position(&tree, &["events", "sinks", &index.to_string()]);
+                problems.push(problem(&file, at, error.to_string(), "a readable file"));
             }
         }
     }

@@ -34,7 +34,7 @@ pub use check::check;
 pub use crls::OriginCrls;
 pub use gateway::GatewayUnit;
 pub use look::look;
-pub use tenant::Tenant;
+pub use tenant::{PrivacyKey, Tenant};
 pub use tunnel::{TunnelError, ensure_tunnel_identity};
 pub use watch::Watcher;
 

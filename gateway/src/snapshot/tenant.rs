@@ -44,6 +44,8 @@ pub struct Tenant {
     pub intercept_ca: Arc<CaMaterial>,
     /// Issued the tenant's device certificates. The key stays on disk.
     pub device_ca: CertificateDer<'static>,
+    /// Key of pseudonyms in events.
+    pub privacy_key: Option<PrivacyKey>,
     /// Authorities of `origin.extra_roots`.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Files outside the tenant's own list whose change is this tenant's change.
@@ -83,6 +85,22 @@ impl Tenant {
             }
         }
         self
+    }
+}
+
+/// A key that no log shows.
+pub struct PrivacyKey(zeroize::Zeroizing<String>);
+
+impl PrivacyKey {
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl std::fmt::Debug for PrivacyKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("PrivacyKey(…)")
     }
 }
 
@@ -150,6 +168,9 @@ impl Build<'_> {
         let policy_text = policy_text?;
         let mut extra_files = config.origin.extra_roots.clone();
         extra_files.extend(identity.directory.clone());
+        extra_files.extend(config.privacy.key_file.clone());
+        let privacy_key =
+            self.privacy_key(config.privacy.key_file.as_deref(), at(&["privacy", "key_file"]));
         extra_files.extend(identity.jwks.clone());
         Some(Tenant {
             name: name.clone(),
@@ -161,6 +182,7 @@ impl Build<'_> {
             decrypt: Arc::new(decrypt?),
             directory: Arc::new(directory?),
             jwks: jwks?.map(Arc::new),
+            privacy_key,
             tokens: Arc::new(tokens),
             revoked: Arc::new(revoked?),
             intercept_ca: Arc::new(intercept?),
@@ -303,6 +325,25 @@ impl Build<'_> {
             }
         }
         Some(table)
+    }
+
+    /// The key of pseudonyms. Never copied: without its file the last good tenant drops what it
+    /// would have hashed.
+    fn privacy_key(&mut self, path: Option<&Path>, at: Position) -> Option<PrivacyKey> {
+        /// 128 bits as hexadecimal would be 32 characters, as base64 22.
+        const KEY_BYTES_MIN: usize = 16;
+        let text = read_text(path?, TEXT_BYTES_MAX).map(zeroize::Zeroizing::new);
+        let what = match text {
+            Ok(text) if text.trim().len() >= KEY_BYTES_MIN => {
+                return Some(PrivacyKey(zeroize::Zeroizing::new(text.trim().to_owned())));
+            }
+            Ok(_) => format!("a key shorter than {KEY_BYTES_MIN} characters"),
+            Err(error) => error.to_string(),
+        };
+        if self.source == Source::Live {
+            self.report("tenant.yaml", at, &what, "a file with a key");
+        }
+        None
     }
 
     fn directory(&mut self, path: Option<&Path>, at: Position) -> Option<Directory> {

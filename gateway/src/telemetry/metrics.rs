@@ -8,7 +8,7 @@ use prometheus::{
 
 use super::limits::limit_of;
 use super::tenants::TenantCounter;
-use crate::event::{Record, Text};
+use crate::event::{Record, SinkStats, Text};
 use crate::ident::AccessMethod;
 
 /// Seconds: from a loopback exchange to a slow origin.
@@ -37,6 +37,11 @@ pub struct Metrics {
     pub events_dropped_total: IntGauge,
     pub events_torn_tail_total: IntGauge,
     pub events_quota_segments_total: IntGauge,
+    sink_events_total: IntGaugeVec,
+    sink_failures_total: IntGaugeVec,
+    sink_missed_total: IntGaugeVec,
+    sink_rejected_total: IntGaugeVec,
+    sink_lag_events: IntGaugeVec,
     pub config_last_reload_successful: IntGauge,
     pub config_units_failed: IntGauge,
     pub revocation_lists: IntGauge,
@@ -77,6 +82,10 @@ impl Register {
 
     fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
         self.add(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, by: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), by))
     }
 
     fn histogram(&self, name: &str, help: &str, at: &[f64]) -> prometheus::Result<Histogram> {
@@ -158,6 +167,31 @@ impl Metrics {
             events_quota_segments_total: to.gauge(
                 "sluice_events_quota_segments_total",
                 "Oldest segments removed because a tenant's quota was reached.",
+            )?,
+            sink_events_total: to.gauges(
+                "sluice_sink_events_total",
+                "Events that a sink's peer took.",
+                &["sink"],
+            )?,
+            sink_failures_total: to.gauges(
+                "sluice_sink_failures_total",
+                "Attempts of a sink that failed; what they held is sent again.",
+                &["sink"],
+            )?,
+            sink_missed_total: to.gauges(
+                "sluice_sink_missed_total",
+                "Events that a quota or a full disk took before the sink had sent them.",
+                &["sink"],
+            )?,
+            sink_rejected_total: to.gauges(
+                "sluice_sink_rejected_total",
+                "Events that a sink passed over because its peer takes none so large, or refused them.",
+                &["sink"],
+            )?,
+            sink_lag_events: to.gauges(
+                "sluice_sink_lag_events",
+                "Events in the log that a sink has not come to yet.",
+                &["sink"],
             )?,
             config_last_reload_successful: to.gauge(
                 "sluice_config_last_reload_successful",
@@ -276,6 +310,24 @@ impl Metrics {
         }
         self.tenant_bytes_in.add(tenant, record.http.request_bytes.unwrap_or(0));
         self.tenant_bytes_out.add(tenant, record.http.response_bytes.unwrap_or(0));
+    }
+
+    /// Sets what the sinks have done; those that are gone leave.
+    pub fn sinks(&self, all: &[(String, SinkStats)]) {
+        let series = [
+            (&self.sink_events_total, (|it| it.sent) as fn(&SinkStats) -> u64),
+            (&self.sink_failures_total, |it| it.failures),
+            (&self.sink_missed_total, |it| it.missed),
+            (&self.sink_rejected_total, |it| it.rejected),
+            (&self.sink_lag_events, |it| it.lag),
+        ];
+        for (gauges, read) in series {
+            gauges.reset();
+            for (name, stats) in all {
+                let value = i64::try_from(read(stats)).unwrap_or(i64::MAX);
+                gauges.with_label_values(&[name]).set(value);
+            }
+        }
     }
 
     /// The text exposition of all metrics.

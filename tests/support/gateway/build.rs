@@ -20,6 +20,7 @@ pub struct Build {
     resolver: String,
     allow_private: String,
     gateway_yaml: String,
+    admin: String,
     errors_expected: bool,
 }
 
@@ -35,6 +36,7 @@ impl Build {
             resolver: "system".to_owned(),
             allow_private: "[127.0.0.0/8]".to_owned(),
             gateway_yaml: String::new(),
+            admin: String::new(),
             errors_expected: false,
         }
     }
@@ -102,6 +104,14 @@ impl Build {
     #[must_use]
     pub fn lists(mut self, pem: String) -> Self {
         self.lists_pem = Some(pem);
+        self
+    }
+
+    /// Certificate and key files with which the admin endpoint speaks HTTPS. [`Gateway::admin_get`]
+    /// and what builds on it speak HTTP.
+    #[must_use]
+    pub fn admin_tls(mut self, cert: &str, key: &str) -> Self {
+        self.admin = format!(", tls: {{ cert: \"{cert}\", key: \"{key}\" }}");
         self
     }
 
@@ -175,9 +185,10 @@ impl Build {
              domain: {DOMAIN}\n\
              listen:\n  tcp: \"127.0.0.1:{tunnel}\"\n  udp: \"127.0.0.1:{tunnel}\"\n  \
              explicit: {{ \"127.0.0.1:{explicit}\": {TENANT} }}\n\
-             admin: {{ listen: \"127.0.0.1:{admin}\" }}\n\
+             admin: {{ listen: \"127.0.0.1:{admin}\"{} }}\n\
              origin:\n  roots: none\n  extra_roots: [{roots:?}]\n  resolver: {}\n  \
              hosts: {{ {} }}\n  allow_private: {}\n",
+            self.admin,
             self.resolver,
             hosts.join(", "),
             self.allow_private,

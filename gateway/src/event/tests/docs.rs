@@ -159,7 +159,9 @@ the whole; lists are cut at 128 entries. Control characters, line separators and
 change the direction of text are escaped, so one event is always one line.
 
 Read them with `sluice events`, from `GET /v1/events` of the admin endpoint, or from the files
-`data/events/<tenant>/<number of the first event>.ndjson`.
+`data/events/<tenant>/<number of the first event>.ndjson` (`.ndjson.zst` once no more is written to it).
+How they reach other systems is in [getting events out](sinks.md), in which forms in
+[formats](formats.md).
 ";
 
 const GUARANTEES: &str = "

@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::{append, line, numbered, numbers, open, options, walk};
 use crate::event::frame;
@@ -238,4 +239,14 @@ fn what_belongs_to_no_tenant_goes_to_the_pop() {
     append(&log, "../../etc", 1..2);
     log.close();
     assert_eq!(numbers(directory.path(), POP_TENANT), [0, 1]);
+}
+
+#[tokio::test]
+async fn whoever_waits_for_events_is_woken_by_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = open(directory.path());
+    let mut changes = log.changes();
+    append(&log, "acme", 0..1);
+    tokio::time::timeout(Duration::from_secs(10), changes.changed()).await.unwrap();
+    assert_eq!(numbers(directory.path(), "acme"), [0]);
 }

@@ -1,0 +1,53 @@
+//! The peer of a sink, whatever it speaks.
+
+use super::error::SinkError;
+use super::file::FilePeer;
+use super::gather::Batch;
+use super::http::HttpPeer;
+use super::nats::NatsPeer;
+use super::s3::S3Peer;
+use super::syslog::SyslogPeer;
+use crate::config::{Sink, SinkKind};
+
+/// One of the kinds.
+pub(super) enum Peer {
+    File(FilePeer),
+    Http(Box<HttpPeer>),
+    Syslog(Box<SyslogPeer>),
+    Nats(Box<NatsPeer>),
+    S3(Box<S3Peer>),
+}
+
+impl Peer {
+    pub(super) fn new(sink: Sink) -> Self {
+        match sink.kind {
+            SinkKind::File => Self::File(FilePeer::new(&sink)),
+            SinkKind::Http | SinkKind::Splunk | SinkKind::Otlp => {
+                Self::Http(Box::new(HttpPeer::new(sink)))
+            }
+            SinkKind::Syslog => Self::Syslog(Box::new(SyslogPeer::new(sink))),
+            SinkKind::Nats => Self::Nats(Box::new(NatsPeer::new(sink))),
+            SinkKind::S3 => Self::S3(Box::new(S3Peer::new(sink))),
+        }
+    }
+
+    /// Sends the batch. Once this returns well the peer has all of it, but for the events it said
+    /// it rejects; their number is returned.
+    pub(super) async fn send(&mut self, batch: &Batch) -> Result<u64, SinkError> {
+        match self {
+            Self::File(peer) => peer.send(batch).map(|()| 0),
+            Self::Http(peer) => peer.send(batch).await,
+            Self::Syslog(peer) => peer.send(batch).await.map(|()| 0),
+            Self::Nats(peer) => peer.send(batch).await.map(|()| 0),
+            Self::S3(peer) => peer.send(batch).await.map(|()| 0),
+        }
+    }
+}
+
+/// The secret of a sink, read anew for each connection so that it can be changed.
+pub(super) fn secret(sink: &Sink) -> Result<Option<zeroize::Zeroizing<String>>, SinkError> {
+    let Some(path) = &sink.token_file else { return Ok(None) };
+    let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
+    let text = text.map_err(SinkError::settings)?;
+    Ok(Some(zeroize::Zeroizing::new(text.trim().to_owned())))
+}

@@ -1,0 +1,249 @@
+//! One sink at work: gather, send, keep the place; again after a while where the peer does not take it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Heads;
+use super::error::SinkError;
+use super::gather::{Batch, Gatherer};
+use super::peer::Peer;
+use super::spec::Spec;
+use super::stats::Counts;
+use crate::config::Sink;
+use crate::event::log::Changes;
+use crate::event::marks::Marks;
+use crate::event::read::Reader;
+
+/// First and longest wait after a failure. Long enough not to hammer a peer that is coming up, short
+/// enough that an outage is over soon after it is over.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// A peer that has not taken a batch by then is asked again.
+const SEND_TIME_MAX: Duration = Duration::from_secs(60);
+/// Between two looks for tenants that came or went.
+const TENANTS_EVERY: Duration = Duration::from_secs(2);
+/// How long a gateway that ends waits for its sinks.
+const FINISH_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// What a sink is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Run,
+    /// Send what there is, then end.
+    Finish,
+    /// End now.
+    Stop,
+}
+
+pub(super) struct Runner {
+    name: String,
+    spec: Spec,
+    peer: Peer,
+    reader: Reader,
+    marks: Marks,
+    heads: Arc<Heads>,
+    counts: Arc<Counts>,
+    changes: Changes,
+    orders: watch::Receiver<Order>,
+    /// Most events of the next batch; halved where the peer finds one too large.
+    limit: usize,
+    backoff: Option<ExponentialBackoff>,
+}
+
+impl Runner {
+    pub(super) fn new(
+        sink: Sink,
+        reader: Reader,
+        marks: Marks,
+        heads: Arc<Heads>,
+        counts: Arc<Counts>,
+        changes: Changes,
+        orders: watch::Receiver<Order>,
+    ) -> Self {
+        let spec = Spec::new(&sink);
+        let limit = spec.events;
+        let name = sink.name.clone();
+        let peer = Peer::new(sink);
+        Self {
+            name,
+            spec,
+            peer,
+            reader,
+            marks,
+            heads,
+            counts,
+            changes,
+            orders,
+            limit,
+            backoff: None,
+        }
+    }
+
+    /// The thread.
+    pub(super) fn run(self) {
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(self.work()),
+            Err(error) => tracing::error!(%error, sink = self.name, "sink: no runtime"),
+        }
+    }
+
+    async fn work(mut self) {
+        let mut orders = self.orders.clone();
+        let ended = async {
+            // Without anybody to order there is nothing more to do either.
+            let order = orders.wait_for(|order| *order != Order::Run).await.map(|order| *order);
+            if matches!(order, Ok(Order::Finish)) {
+                sleep(FINISH_TIME_MAX).await;
+            }
+        };
+        tokio::select! {
+            () = ended => {}
+            () = self.serve() => {}
+        }
+    }
+
+    /// Sends batch after batch; ends once it may and everything is sent.
+    async fn serve(&mut self) {
+        let mut gatherer = Gatherer::new();
+        let mut looked: Option<Instant> = None;
+        loop {
+            let finishing = *self.orders.borrow_and_update() != Order::Run;
+            if finishing || looked.is_none_or(|at| at.elapsed() >= TENANTS_EVERY) {
+                looked = Some(Instant::now());
+                self.follow(&mut gatherer);
+            }
+            if self.turn(&mut gatherer).await {
+                if finishing {
+                    return;
+                }
+                self.pause().await;
+            }
+        }
+    }
+
+    /// Waits until there may be more, then for more to come together.
+    async fn pause(&mut self) {
+        let wait = self.spec.wait;
+        let changes = &mut self.changes;
+        let more = async {
+            // Without a change there is still the look for new tenants.
+            if timeout(TENANTS_EVERY, changes.changed()).await.is_ok() {
+                sleep(wait).await;
+            }
+        };
+        tokio::select! {
+            () = more => {}
+            // What it is, is looked at next.
+            _ordered = self.orders.changed() => {}
+        }
+    }
+
+    /// Looks for tenants that came or went.
+    fn follow(&mut self, gatherer: &mut Gatherer) {
+        let known = match self.reader.tenants() {
+            Ok(known) => known,
+            Err(error) => return tracing::warn!(%error, sink = self.name, "sink: no tenants"),
+        };
+        // A place in a log that is gone would be a wrong one in a log of the same name.
+        let gone: Vec<(String, String)> = self
+            .marks
+            .keys()
+            .filter(|name| known.binary_search_by(|one| one.as_str().cmp(name)).is_err())
+            .map(|name| (name.to_owned(), String::new()))
+            .collect();
+        for (name, _) in &gone {
+            self.counts.reached.remove(name.as_str());
+        }
+        self.keep(&gone);
+        gatherer.follow(known, &self.spec);
+    }
+
+    /// One batch. `true` where there was not enough to fill one.
+    async fn turn(&mut self, gatherer: &mut Gatherer) -> bool {
+        let Self { reader, marks, heads, counts, spec, limit, .. } = self;
+        let batch = match gatherer.gather(reader, marks, heads, counts, spec, *limit) {
+            Ok(batch) => batch,
+            Err(error) => {
+                self.failed(&SinkError::settings(error)).await;
+                return true;
+            }
+        };
+        let full = batch.items.len() >= self.limit;
+        if !batch.items.is_empty() {
+            let sent = timeout(SEND_TIME_MAX, self.peer.send(&batch)).await;
+            match sent.unwrap_or(Err(SinkError::Timeout)) {
+                Ok(rejected) => self.took(&batch, rejected),
+                Err(SinkError::TooLarge) if batch.items.len() > 1 => {
+                    self.limit = (batch.items.len() / 2).max(1);
+                    return false;
+                }
+                Err(SinkError::TooLarge) => {
+                    tracing::warn!(
+                        sink = self.name,
+                        "sink: an event is larger than the peer takes"
+                    );
+                    self.took(&batch, 1);
+                }
+                Err(error) => {
+                    self.failed(&error).await;
+                    return false;
+                }
+            }
+        }
+        self.moved(&batch);
+        !full && batch.items.is_empty()
+    }
+
+    fn took(&mut self, batch: &Batch, rejected: u64) {
+        let sent = (batch.items.len() as u64).saturating_sub(rejected);
+        Counts::add(&self.counts.sent, sent);
+        Counts::add(&self.counts.rejected, rejected);
+        if self.counts.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(sink = self.name, "sink: the peer takes events again");
+        }
+        self.backoff = None;
+        // Back to full batches step by step: what was too large may have been one event.
+        self.limit = (self.limit * 2).min(self.spec.events);
+    }
+
+    /// Keeps the place after the batch.
+    fn moved(&mut self, batch: &Batch) {
+        let places: Vec<(String, String)> = batch
+            .places
+            .iter()
+            .map(|(tenant, cursor, _)| (tenant.clone(), cursor.clone()))
+            .collect();
+        self.keep(&places);
+        for (tenant, _, next) in &batch.places {
+            self.counts.reached.insert(tenant.as_str().into(), *next);
+        }
+    }
+
+    fn keep(&mut self, places: &[(String, String)]) {
+        if let Err(error) = self.marks.put(places) {
+            tracing::warn!(%error, sink = self.name, "sink: its place cannot be kept");
+        }
+    }
+
+    async fn failed(&mut self, error: &SinkError) {
+        Counts::add(&self.counts.failures, 1);
+        if !self.counts.failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, sink = self.name, "sink: the peer takes nothing; events wait");
+        }
+        let backoff = self.backoff.get_or_insert_with(|| {
+            ExponentialBuilder::new()
+                .with_min_delay(RETRY_FIRST)
+                .with_max_delay(RETRY_LONGEST)
+                .with_jitter()
+                .without_max_times()
+                .build()
+        });
+        let wait = backoff.next().unwrap_or(RETRY_LONGEST);
+        sleep(wait).await;
+    }
+}

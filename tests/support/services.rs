@@ -1,0 +1,149 @@
+//! Real servers that events are sent to: NATS and rsyslog, as the distribution has them.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::gateway::ports;
+use crate::pki::{Fault, Pki};
+
+/// How long a server may take to listen.
+const START_MAX: Duration = Duration::from_secs(15);
+
+/// A process that is killed on drop.
+struct Server(Option<Child>);
+
+impl Server {
+    fn start(command: &mut Command, port: u16) -> Self {
+        let name = command.get_program().to_string_lossy().into_owned();
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = Self(Some(command.spawn().unwrap_or_else(|_| panic!("the {name} command"))));
+        let begun = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(begun.elapsed() < START_MAX, "{name} does not listen on {port}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    /// kill -9.
+    fn kill(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// nats-server with JetStream on a folder of its own.
+pub struct Nats {
+    server: Server,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Nats {
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let port = ports::free();
+        Self { server: serve_nats(folder.path(), port), port, folder }
+    }
+
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.server.kill();
+    }
+
+    /// On the same folder and port.
+    pub fn restart(&mut self) {
+        self.server.kill();
+        self.server = serve_nats(self.folder.path(), self.port);
+    }
+}
+
+fn serve_nats(folder: &Path, port: u16) -> Server {
+    let mut command = Command::new("nats-server");
+    command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(folder);
+    Server::start(&mut command, port)
+}
+
+/// rsyslogd that takes syslog over TLS and writes each message to a file.
+pub struct Rsyslog {
+    _server: Server,
+    port: u16,
+    folder: tempfile::TempDir,
+}
+
+impl Rsyslog {
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn start(pki: &Pki) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let port = ports::free();
+        let chain = pki.chain("localhost", Fault::None);
+        let at = |name: &str| folder.path().join(name).display().to_string();
+        let write = |name: &str, text: String| {
+            std::fs::write(folder.path().join(name), text).expect("a file of the test");
+        };
+        write("ca.pem", pki.root_pem());
+        write("cert.pem", chain.certificates_pem());
+        write("key.pem", chain.key_pem());
+        write(
+            "rsyslog.conf",
+            format!(
+                "global(workDirectory=\"{}\" defaultNetstreamDriver=\"gtls\"\n\
+                 defaultNetstreamDriverCAFile=\"{}\" defaultNetstreamDriverCertFile=\"{}\"\n\
+                 defaultNetstreamDriverKeyFile=\"{}\" maxMessageSize=\"64k\")\n\
+                 module(load=\"imtcp\" streamDriver.name=\"gtls\" streamDriver.mode=\"1\"\n\
+                 streamDriver.authMode=\"anon\")\n\
+                 template(name=\"whole\" type=\"string\" string=\"%pri% %timestamp:::date-rfc3339% \
+                 %app-name% %msgid% %structured-data% %msg%\\n\")\n\
+                 ruleset(name=\"in\") {{ action(type=\"omfile\" file=\"{}\" template=\"whole\") }}\n\
+                 input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{port}\" ruleset=\"in\")\n",
+                folder.path().display(),
+                at("ca.pem"),
+                at("cert.pem"),
+                at("key.pem"),
+                at("out.log"),
+            ),
+        );
+        let mut command = Command::new("rsyslogd");
+        command.args(["-n", "-f", &at("rsyslog.conf"), "-i", &at("pid")]);
+        Self { _server: Server::start(&mut command, port), port, folder }
+    }
+
+    /// `localhost:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
+    /// PEM file with the CA of its certificate.
+    #[must_use]
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// What it has written so far.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder.path().join("out.log")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+}
