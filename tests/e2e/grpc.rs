@@ -205,6 +205,6 @@ async fn calls_of_every_kind_pass_with_errors_deadlines_and_cancellations() {
     lines(&file("cancelled"), 2).await;
     let event = gateway.await_transaction("acme", "/test.Echo/Unary").await;
     let blocked = gateway.await_transaction("acme", "/test.Echo/Forbidden").await;
-    assert_eq!((&blocked["action"], &blocked["status"]), (&"block".into(), &200.into()));
+    assert_eq!((&blocked["action"], &blocked["status"]), (&"block".into(), &403.into()));
     assert_eq!((&event["http_version"], &event["origin_alpn"]), (&"HTTP/2".into(), &"h2".into()));
 }

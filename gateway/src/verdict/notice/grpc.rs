@@ -1,5 +1,6 @@
 //! The same facts for gRPC clients: a response of trailers only, whose `grpc-status` they act on
-//! (the gRPC over HTTP/2 protocol, "Responses").
+//! (the gRPC over HTTP/2 protocol, "Responses"). Its HTTP status is what others get; gRPC's own
+//! mapping of those says that a `grpc-status` beside it wins.
 
 use gateway_proto::fields::Fields;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
@@ -32,7 +33,7 @@ pub(super) fn answer(request: &Request, notice: &Notice<'_>) -> Response {
     fields.push("grpc-status", status(notice).to_string());
     fields.push("grpc-message", utf8_percent_encode(&words(notice), ENCODED).to_string());
     fields.push("cache-control", "no-store");
-    Response::new(200, fields, 0)
+    Response::new(notice.status, fields, 0)
 }
 
 /// Clients try again on UNAVAILABLE, and on the others not.

@@ -88,7 +88,7 @@ fn grpc_calls_are_answered_with_a_status_they_understand() {
     for content_type in ["application/grpc", "application/grpc+proto", "Application/gRPC; a=b"] {
         let call = request(&[("content-type", content_type), ("accept", "text/html")]);
         let (response, body) = answer(&call, &notice("no \u{e4}%\n", "app.test"));
-        assert_eq!((response.status, body.len()), (200, 0));
+        assert_eq!((response.status, body.len()), (403, 0));
         assert_eq!(response.fields.text("content-type"), Some(content_type));
         assert_eq!(response.fields.text("grpc-status"), Some("7"));
         let message = response.fields.text("grpc-message").unwrap();
@@ -105,5 +105,6 @@ fn grpc_calls_are_answered_with_a_status_they_understand() {
         let failed = Notice { kind, status, ..notice("no", "app.test") };
         let (response, _) = answer(&call, &failed);
         assert_eq!(response.fields.text("grpc-status"), Some(wanted));
+        assert_eq!(response.status, status);
     }
 }
