@@ -8,6 +8,7 @@ pub mod error;
 mod evaluate;
 mod explain;
 pub mod fact;
+pub mod list;
 mod parse;
 mod pattern;
 pub mod rule;

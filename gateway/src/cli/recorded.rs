@@ -55,6 +55,7 @@ pub(super) struct Recorded<'l> {
     pub(super) app: Option<Cow<'l, str>>,
     #[serde(borrow)]
     pub(super) category: Option<Cow<'l, str>>,
+    pub(super) categories: Vec<String>,
     app_tags: Vec<String>,
     risk: Option<u64>,
     #[serde(borrow)]

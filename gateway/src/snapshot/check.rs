@@ -8,6 +8,7 @@ use policy::decrypt::DecryptSource;
 use policy::yaml::{Node, Tree};
 use policy::{Problem, Severity, Vocabulary};
 
+use super::lists::Lists;
 use super::source::{Source, TEXT_BYTES_MAX};
 use super::{gateway, tenant};
 use crate::config::{Layout, read_text, sort};
@@ -22,16 +23,21 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
     let layout = Layout::new(dir);
     let (_, mut problems) = gateway::load(&layout, Source::Live);
     let catalog = Catalog::builtin().ok();
+    let lists = Lists::default();
     let apps: Vec<&str> = catalog.iter().flat_map(Catalog::app_ids).collect();
     let categories = catalog.as_ref().map(Catalog::categories).unwrap_or_default();
     for name in layout.tenant_names()? {
-        let (built, found) = tenant::load(&layout, &name, Source::Live);
+        let (built, found) = tenant::load(&layout, &lists, &name, Source::Live);
         problems.extend(found);
         let dlp: Vec<&str> = built
             .iter()
             .flat_map(|tenant| tenant.config.content.profiles.keys().map(String::as_str))
             .collect();
-        let known = Vocabulary { apps: &apps, categories, dlp: &dlp };
+        let own = built.iter().flat_map(|tenant| tenant.labels.categories());
+        let mut categories: Vec<&str> = categories.iter().copied().chain(own).collect();
+        categories.sort_unstable();
+        categories.dedup();
+        let known = Vocabulary { apps: &apps, categories: &categories, dlp: &dlp };
         problems.extend(warnings(&layout, &name, known));
     }
     sort(&mut problems);

@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use gateway_proto::multipart;
+use policy::catalog::Operation;
 use policy::fact::Unobtainable;
+use smallvec::SmallVec;
+
+use super::file_type;
 
 /// What a whole body says of the files it carries.
 #[derive(Debug, Default)]
@@ -15,7 +19,25 @@ pub struct Held {
     pub file_size: Option<u64>,
 }
 
+/// What a held body said, without its bytes: they need not be kept until the response comes.
+#[derive(Debug)]
+pub struct Settled {
+    pub(super) held: Held,
+    pub(super) instance: Option<String>,
+    pub(super) operations: SmallVec<[Operation<'static>; 1]>,
+}
+
 impl Held {
+    /// The same files, without the bytes.
+    pub(super) fn without_bytes(&self) -> Self {
+        Self {
+            bytes: Bytes::new(),
+            file_names: self.file_names.clone(),
+            file_type: self.file_type.clone(),
+            file_size: self.file_size,
+        }
+    }
+
     /// Reads a whole body of this Content-Type (empty where there is none).
     ///
     /// # Errors
@@ -24,7 +46,8 @@ impl Held {
         let parts = multipart::parts(content_type, &bytes).map_err(|_| Unobtainable::Unreadable)?;
         let Some(parts) = parts else {
             let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            return Ok(Self { file_size: Some(size), bytes, ..Self::default() });
+            let file_type = file_type::of_content(&bytes).map(ToOwned::to_owned);
+            return Ok(Self { file_size: Some(size), bytes, file_type, ..Self::default() });
         };
         let files: Vec<_> = parts.into_iter().filter(multipart::Part::is_file).collect();
         let file_size = files.iter().map(|file| file.bytes).max();

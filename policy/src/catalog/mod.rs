@@ -184,6 +184,14 @@ impl Catalog {
             .map_or(Site::UNKNOWN, |app| app.site())
     }
 
+    /// What the host alone says, where no path can say otherwise: good enough to decide before a
+    /// request is seen. `None` for hosts that several apps share by their paths.
+    #[must_use]
+    pub fn settled_site(&self, host: &str) -> Option<Site<'_>> {
+        let app = self.domains.settled(host)?.and_then(|index| self.apps.get(index));
+        Some(app.map_or(Site::UNKNOWN, |app| app.site()))
+    }
+
     /// App, instance and operations of a request. Total; time linear in the request.
     #[must_use]
     pub fn classify<'a>(&self, request: &RequestView<'a>) -> Classification<'_, 'a> {
