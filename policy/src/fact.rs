@@ -328,6 +328,12 @@ impl KeySet {
         Self(self.0 | other.0)
     }
 
+    /// Whether the two share a key.
+    #[must_use]
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// The keys of this set that are known at this gate at the latest.
     #[must_use]
     pub fn at(self, gate: Gate) -> Self {

@@ -164,6 +164,7 @@ pub fn by_name(labels: &Labels, host: &str, site: &Site<'_>) -> event::App {
     all.extend(own);
     let mut record = event::App {
         id: site.app.map(Text::copied),
+        tags: site.tags.iter().map(|tag| Text::copied(tag)).collect(),
         risk: site.risk,
         ..event::App::default()
     };

@@ -2,12 +2,13 @@
 //!
 //! 1. Each key that some rule uses is put with its like: known (with the values it matched),
 //!    pending, deferred, unobtainable.
-//! 2. For each word of 64 rules, the known keys leave the rules that are possible.
+//! 2. For each word of 64 rules that can hold a possible one, the known keys leave those that are.
 //! 3. Of these, those that need no undecided key are certain; the first certain one that decides
 //!    ends the evaluation, and what stands above it, undecided, says what to wait for.
 
 use smallvec::SmallVec;
 
+use super::candidates::{Candidates, Groups};
 use super::{Findings, Role, State, Stop, Traits, Undecided, state};
 use crate::fact::{Facts, Gate, Key, KeySet};
 use crate::pattern::Folded;
@@ -22,6 +23,7 @@ pub(crate) struct Compiled {
     keys: Box<[KeyIndex]>,
     words: Box<[Masks]>,
     traits: Box<[Traits]>,
+    groups: Groups,
     default_blocks: bool,
 }
 
@@ -52,6 +54,7 @@ struct Sorted<'c> {
     pending: SmallVec<[&'c KeyIndex; Key::COUNT]>,
     deferred: SmallVec<[&'c KeyIndex; Key::COUNT]>,
     unobtainable: SmallVec<[&'c KeyIndex; Key::COUNT]>,
+    known_keys: KeySet,
     pending_keys: KeySet,
     deferred_keys: KeySet,
 }
@@ -84,7 +87,8 @@ impl Compiled {
             .collect();
         keys.sort_by_key(|index| std::cmp::Reverse(index.weight()));
         let traits: Box<[Traits]> = rules.iter().map(|(_, traits)| *traits).collect();
-        Self { keys: keys.into(), words: masks(&traits), traits, default_blocks }
+        let groups = Groups::new(rules.iter().map(|(conditions, _)| *conditions), words);
+        Self { keys: keys.into(), words: masks(&traits), traits, groups, default_blocks }
     }
 
     /// Judges the rules in order.
@@ -101,7 +105,11 @@ impl Compiled {
         };
         let mut undecided = Undecided::default();
         let mut any = false;
-        for (word, masks) in self.words.iter().enumerate() {
+        let mut candidates = self.candidates(&sorted);
+        while let Some(word) = candidates.next_word() {
+            let Some(masks) = self.words.get(word) else {
+                break;
+            };
             let Some(possible) = sorted.possible(word, masks) else {
                 continue;
             };
@@ -130,6 +138,16 @@ impl Compiled {
         findings
     }
 
+    /// The words that can hold a possible rule: where a known fact matched a value that a rule
+    /// there wants, and where rules want nothing of what is known.
+    fn candidates(&self, sorted: &Sorted<'_>) -> Candidates {
+        let mut candidates = self.groups.without(sorted.known_keys, self.words.len());
+        for cursor in &sorted.cursors {
+            candidates.add(cursor.wanted.iter().map(|entry| entry.word));
+        }
+        candidates
+    }
+
     fn sort<'c>(&'c self, gate: Gate, facts: &Facts<'_>, sorted: &mut Sorted<'c>) {
         let mut matched = Matched::new();
         let mut buffer = Folded::new();
@@ -153,12 +171,14 @@ impl Compiled {
                         sets.map(|sets| Cursor { wanted: &sets.wanted, refused: &sets.refused }),
                     );
                     sorted.known.push((index, sorted.cursors.len()));
+                    sorted.known_keys.insert(index.key);
                     let cursors = sorted.cursors.get_mut(begin..).unwrap_or_default();
                     alive &= leaves(index, 0, cursors);
                 }
                 // As a fact that matches no value: false, and true under `not`.
                 State::Inapplicable => {
                     sorted.known.push((index, begin));
+                    sorted.known_keys.insert(index.key);
                     alive &= leaves(index, 0, &mut []);
                 }
                 State::Pending => {

@@ -1,5 +1,6 @@
 //! What one evaluation finds, whichever evaluator made it.
 
+mod candidates;
 pub(crate) mod compiled;
 pub(crate) mod reference;
 #[cfg(test)]
