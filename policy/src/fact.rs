@@ -328,10 +328,10 @@ impl KeySet {
         Self(self.0 | other.0)
     }
 
-    /// Whether the two share a key.
+    /// The keys in both.
     #[must_use]
-    pub fn meets(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// The keys of this set that are known at this gate at the latest.

@@ -30,7 +30,7 @@ const CALLS: &[(&str, &[Call])] = &[
     ]),
     ("slack", &[
         ("POST", "/api/chat.postMessage", ["slack", "-", "send", "-", "C0PLANS"]),
-        ("GET", "/api/files.getUploadURLExternal", ["slack", "-", "upload", "plan.txt", "-"]),
+        ("POST", "/api/files.getUploadURLExternal", ["slack", "-", "upload", "plan.txt", "-"]),
         ("POST", "/api/conversations.invite", ["slack", "-", "invite", "C0PLANS", "U0BOB"]),
     ]),
     ("google-drive", &[
@@ -42,21 +42,21 @@ const CALLS: &[(&str, &[Call])] = &[
         ("POST", "/upload/storage/v1/b/acme-plans/o", ["google-cloud-storage", "acme-plans", "upload", "q3/plan.txt", "-"]),
     ]),
     ("azure", &[
-        ("PUT", "acmeplans.blob.core.windows.net", ["azure-blob-storage", "acmeplans", "upload", "q3/plan.txt", "-"]),
-        ("DELETE", "acmeplans.blob.core.windows.net", ["azure-blob-storage", "acmeplans", "delete", "q3/plan.txt", "-"]),
+        ("PUT", "acmeplans.blob.core.windows.net", ["azure-blob-storage", "acmeplans", "upload", "plan.txt", "-"]),
+        ("DELETE", "acmeplans.blob.core.windows.net", ["azure-blob-storage", "acmeplans", "delete", "plan.txt", "-"]),
     ]),
     ("openai", &[
-        ("POST", "/v1/chat/completions", ["openai", "-", "post", "-", "-"]),
+        ("POST", "/v1/chat/completions", ["openai", "-", "post", "gpt-4o", "-"]),
         ("POST", "/v1/files", ["openai", "-", "upload", "plan.txt", "-"]),
     ]),
-    ("anthropic", &[("POST", "/v1/messages", ["anthropic", "-", "post", "-", "-"])]),
+    ("anthropic", &[("POST", "/v1/messages", ["anthropic", "-", "post", "claude", "-"])]),
     ("github", &[
         ("PUT", "/repos/acme/widget/contents/src/plan.txt", ["github", "acme", "upload", "src/plan.txt", "-"]),
         ("POST", "/repos/acme/widget/issues", ["github", "acme", "create", "Plan", "-"]),
     ]),
     ("gitlab", &[
         ("POST", "/repository/files/plan.txt", ["gitlab", "acme", "upload", "plan.txt", "-"]),
-        ("POST", "/issues", ["gitlab", "acme", "create", "Plan", "-"]),
+        ("POST", "/api/v4/projects/acme%2Fwidget/issues", ["gitlab", "acme", "create", "Plan", "-"]),
     ]),
     ("jira", &[("POST", "/rest/api/2/issue", ["jira", "acme", "create", "Q3", "-"])]),
     ("notion", &[("POST", "/v1/pages", ["notion", "-", "create", "-", "-"])]),
@@ -104,6 +104,7 @@ async fn what_the_apps_own_sdks_do_is_what_the_events_say() {
         .on("/api/chat.postMessage", json("{\"ok\":true}"))
         .on("/api/files.getUploadURLExternal", json("{\"ok\":true}"))
         .on("/api/conversations.invite", json("{\"ok\":true}"))
+        .on("/rest/api/2/project/PLAN", json("{\"id\":\"10000\",\"key\":\"PLAN\"}"))
         .start()
         .await;
     let build = HOSTS.iter().fold(Gateway::build(&origin).policy(RULE), |it, host| it.host(host));

@@ -8,7 +8,9 @@ displease an SDK; that is told and passed over, since the request was made by th
 
 import contextlib
 import io
+import os
 import sys
+import urllib.parse
 import warnings
 
 warnings.filterwarnings("ignore")
@@ -79,14 +81,25 @@ def slack():
 
 def google_drive():
     import httplib2
-    from google.auth.credentials import AnonymousCredentials
+    import socks
     from googleapiclient.discovery import build
     from googleapiclient.http import MediaIoBaseUpload
 
+    # This library does not decode the user of a proxy's URL.
+    proxy = urllib.parse.urlsplit(os.environ["https_proxy"])
+    http = httplib2.Http(
+        proxy_info=httplib2.ProxyInfo(
+            socks.PROXY_TYPE_HTTP,
+            proxy.hostname,
+            proxy.port,
+            proxy_user=urllib.parse.unquote(proxy.username),
+            proxy_pass=proxy.password,
+        )
+    )
     drive = build(
         "drive",
         "v3",
-        credentials=AnonymousCredentials(),
+        http=http,
         static_discovery=True,
         client_options={"api_endpoint": f"https://www.googleapis.com:{PORT}/drive/v3/"},
     )
@@ -241,12 +254,22 @@ def salesforce():
 
 
 def asana():
+    import urllib3
+
     import asana
 
-    configuration = asana.Configuration(host=f"https://app.asana.com:{PORT}/api/1.0")
+    configuration = asana.Configuration()
+    configuration.host = f"https://app.asana.com:{PORT}/api/1.0"
     configuration.access_token = "t"
-    configuration.proxy = None
     client = asana.ApiClient(configuration)
+    # This library takes no notice of the environment, and sends no credentials to proxies.
+    proxy = urllib.parse.urlsplit(os.environ["https_proxy"])
+    credentials = urllib.parse.unquote(f"{proxy.username}:{proxy.password}")
+    client.rest_client.pool_manager = urllib3.ProxyManager(
+        f"http://{proxy.hostname}:{proxy.port}",
+        proxy_headers=urllib3.make_headers(proxy_basic_auth=credentials),
+        ca_certs=os.environ["SSL_CERT_FILE"],
+    )
     with call("create_task"):
         asana.TasksApi(client).create_task({"data": {"name": "Plan", "workspace": "1"}}, {})
 

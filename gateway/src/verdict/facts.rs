@@ -110,6 +110,11 @@ fn complete<'a>(subject: &Subject<'a>, told: &mut Classification<'_, 'a>) -> Car
         }
     }
     let Some(account) = subject.account else { return carries };
+    // Who signs in is about to be another.
+    let signs = |it: &Operation<'_>| matches!(it.activity, "login" | "login_failed" | "logout");
+    if told.operations.iter().any(signs) {
+        return carries;
+    }
     if told.instance.is_none() {
         told.instance = account.instance.as_deref().map(Cow::Borrowed);
     }

@@ -3,9 +3,9 @@
 
 use smallvec::SmallVec;
 
-use crate::fact::KeySet;
+use crate::fact::{Key, KeySet};
 use crate::rule::Condition;
-use crate::set::WORD;
+use crate::set::{Bits, WORD};
 
 /// Groups told apart; rules want few combinations of keys. Those of further ones are always looked
 /// at.
@@ -44,28 +44,65 @@ impl Groups {
         }
         Self(groups.into())
     }
-
-    /// The words with a rule that wants no value of any of these keys.
-    pub(super) fn without(&self, known: KeySet, words: usize) -> Candidates {
-        let mut all = Words::from_elem(0, words.div_ceil(WORD));
-        for group in self.0.iter().filter(|group| !group.wants.meets(known)) {
-            all.iter_mut().zip(&group.words).for_each(|(all, one)| *all |= one);
-        }
-        Candidates { words: all, block: 0 }
-    }
 }
 
 /// Words to look at, in order.
 pub(super) struct Candidates {
+    /// Blocks of 64 words that the policy fills.
+    blocks: usize,
+    /// The known keys, each with its place in `touched`.
+    places: SmallVec<[Key; Key::COUNT]>,
+    keys: KeySet,
+    /// For each known key in turn: the words with a rule that wants a value it matched.
+    touched: SmallVec<[u64; 128]>,
     words: Words,
-    /// The block of words that the next one is looked for in.
+    /// The block that the next word is looked for in.
     block: usize,
 }
 
 impl Candidates {
-    pub(super) fn add(&mut self, words: impl Iterator<Item = u32>) {
-        for word in words {
-            set(&mut self.words, word as usize);
+    /// None yet, of a policy that fills so many words.
+    pub(super) fn new(words: usize) -> Self {
+        Self {
+            blocks: words.div_ceil(WORD),
+            places: SmallVec::new(),
+            keys: KeySet::EMPTY,
+            touched: SmallVec::new(),
+            words: Words::new(),
+            block: 0,
+        }
+    }
+
+    /// This key is known; the values it matched follow.
+    pub(super) fn known(&mut self, key: Key) {
+        self.places.push(key);
+        self.keys.insert(key);
+        self.touched.resize(self.touched.len() + self.blocks, 0);
+    }
+
+    /// The key named last matched a value that these rules want.
+    pub(super) fn matched(&mut self, rules: &Bits) {
+        let begin = self.touched.len().saturating_sub(self.blocks);
+        if let Some(touched) = self.touched.get_mut(begin..) {
+            rules.mark(touched);
+        }
+    }
+
+    /// Chooses the words: of each group those where every known key that it wants matched.
+    pub(super) fn choose(&mut self, groups: &Groups) {
+        self.words.resize(self.blocks, 0);
+        for group in &groups.0 {
+            let wants = group.wants.and(self.keys);
+            for (block, (all, one)) in self.words.iter_mut().zip(&group.words).enumerate() {
+                let mut left = *one;
+                for (place, key) in self.places.iter().enumerate() {
+                    if wants.contains(*key) {
+                        let touched = self.touched.get(place * self.blocks + block);
+                        left &= touched.copied().unwrap_or(u64::MAX);
+                    }
+                }
+                *all |= left;
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use super::{Findings, Role, State, Stop, Traits, Undecided, state};
 use crate::fact::{Facts, Gate, Key, KeySet};
 use crate::pattern::Folded;
 use crate::rule::Condition;
-use crate::set::{Entry, KeyIndex, Matched, WORD, set_bit};
+use crate::set::{Cursor, KeyIndex, Matched, WORD, set_bit};
 use crate::verdict::RuleIndex;
 
 /// Rules made ready. Bit `n % 64` of word `n / 64` is rule `n` in every set.
@@ -39,10 +39,10 @@ struct Masks {
     before_send: u64,
 }
 
-/// A known key's matched values: how far each of their sparse sets has been read.
-struct Cursor<'c> {
-    wanted: &'c [Entry],
-    refused: &'c [Entry],
+/// One of a known key's matched values: how far its sets have been read.
+struct Cursors<'c> {
+    wanted: Cursor<'c>,
+    refused: Cursor<'c>,
 }
 
 /// The keys in use, by the state of their facts.
@@ -50,11 +50,10 @@ struct Cursor<'c> {
 struct Sorted<'c> {
     /// Each with the end of its cursors, which begin at the end of the one before.
     known: SmallVec<[(&'c KeyIndex, usize); Key::COUNT]>,
-    cursors: SmallVec<[Cursor<'c>; 32]>,
+    cursors: SmallVec<[Cursors<'c>; 32]>,
     pending: SmallVec<[&'c KeyIndex; Key::COUNT]>,
     deferred: SmallVec<[&'c KeyIndex; Key::COUNT]>,
     unobtainable: SmallVec<[&'c KeyIndex; Key::COUNT]>,
-    known_keys: KeySet,
     pending_keys: KeySet,
     deferred_keys: KeySet,
 }
@@ -94,7 +93,9 @@ impl Compiled {
     /// Judges the rules in order.
     pub(crate) fn evaluate(&self, gate: Gate, facts: &Facts<'_>) -> Findings {
         let mut sorted = Sorted::default();
-        self.sort(gate, facts, &mut sorted);
+        let mut candidates = Candidates::new(self.words.len());
+        self.sort(gate, facts, &mut sorted, &mut candidates);
+        candidates.choose(&self.groups);
         let mut findings = Findings {
             stop: Stop::Default,
             alerts: SmallVec::new(),
@@ -105,7 +106,6 @@ impl Compiled {
         };
         let mut undecided = Undecided::default();
         let mut any = false;
-        let mut candidates = self.candidates(&sorted);
         while let Some(word) = candidates.next_word() {
             let Some(masks) = self.words.get(word) else {
                 break;
@@ -138,17 +138,13 @@ impl Compiled {
         findings
     }
 
-    /// The words that can hold a possible rule: where a known fact matched a value that a rule
-    /// there wants, and where rules want nothing of what is known.
-    fn candidates(&self, sorted: &Sorted<'_>) -> Candidates {
-        let mut candidates = self.groups.without(sorted.known_keys, self.words.len());
-        for cursor in &sorted.cursors {
-            candidates.add(cursor.wanted.iter().map(|entry| entry.word));
-        }
-        candidates
-    }
-
-    fn sort<'c>(&'c self, gate: Gate, facts: &Facts<'_>, sorted: &mut Sorted<'c>) {
+    fn sort<'c>(
+        &'c self,
+        gate: Gate,
+        facts: &Facts<'_>,
+        sorted: &mut Sorted<'c>,
+        candidates: &mut Candidates,
+    ) {
         let mut matched = Matched::new();
         let mut buffer = Folded::new();
         // Where one word holds all rules, a key that only impossible rules use is not looked at.
@@ -165,20 +161,22 @@ impl Compiled {
             match state(index.key, facts.fact(index.key), gate) {
                 State::Known(value) => {
                     matched.clear();
+                    candidates.known(index.key);
                     index.find(value, &mut buffer, &mut matched);
                     let sets = matched.iter().filter_map(|&value| index.sets(value));
-                    sorted.cursors.extend(
-                        sets.map(|sets| Cursor { wanted: &sets.wanted, refused: &sets.refused }),
-                    );
+                    for sets in sets {
+                        let (wanted, refused) = (sets.wanted.cursor(), sets.refused.cursor());
+                        sorted.cursors.push(Cursors { wanted, refused });
+                        candidates.matched(&sets.wanted);
+                    }
                     sorted.known.push((index, sorted.cursors.len()));
-                    sorted.known_keys.insert(index.key);
                     let cursors = sorted.cursors.get_mut(begin..).unwrap_or_default();
                     alive &= leaves(index, 0, cursors);
                 }
                 // As a fact that matches no value: false, and true under `not`.
                 State::Inapplicable => {
                     sorted.known.push((index, begin));
-                    sorted.known_keys.insert(index.key);
+                    candidates.known(index.key);
                     alive &= leaves(index, 0, &mut []);
                 }
                 State::Pending => {
@@ -281,11 +279,11 @@ impl Sorted<'_> {
 }
 
 /// The rules of this word that a key leaves possible whose fact matched these values.
-fn leaves(index: &KeyIndex, word: usize, cursors: &mut [Cursor<'_>]) -> u64 {
+fn leaves(index: &KeyIndex, word: usize, cursors: &mut [Cursors<'_>]) -> u64 {
     let (mut wanted, mut refused) = (0, 0);
     for cursor in cursors {
-        wanted |= read(&mut cursor.wanted, word);
-        refused |= read(&mut cursor.refused, word);
+        wanted |= cursor.wanted.read(word);
+        refused |= cursor.refused.read(word);
     }
     !at(&index.uses, word) | wanted | (at(&index.negated, word) & !refused)
 }
@@ -302,18 +300,6 @@ fn push_all(rules: &mut SmallVec<[RuleIndex; 4]>, word: usize, mut bits: u64) {
         rules.push(RuleIndex(u32::try_from(place).unwrap_or(u32::MAX)));
         bits &= bits - 1;
     }
-}
-
-/// The bits of this word, where words are asked for in rising order.
-fn read(entries: &mut &[Entry], word: usize) -> u64 {
-    while let Some((first, rest)) = entries.split_first() {
-        let at = first.word as usize;
-        if at >= word {
-            return if at == word { first.bits } else { 0 };
-        }
-        *entries = rest;
-    }
-    0
 }
 
 fn at(words: &[u64], word: usize) -> u64 {
