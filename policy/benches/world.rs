@@ -37,7 +37,9 @@ pub fn rules(count: usize) -> String {
                 "{{ user: \"user{n}@acme.test\", time: \"mon-fri 08:00-18:00 Europe/Berlin\", \
                  category: [social, streaming] }}, action: coach"
             ),
-            _ => format!("{{ app: app-{app}, risk: \">=70\", device_class: managed }}, action: block"),
+            _ => format!(
+                "{{ app: app-{app}, risk: \">=70\", device_class: managed }}, action: block"
+            ),
         };
         writeln!(text, "  - {{ name: r{n}, match: {rule} }}").unwrap();
     }
@@ -117,7 +119,8 @@ impl World {
         let site = self.catalog.site(one.host);
         let mut found = Found::new();
         self.labels.find(one.host, &mut found);
-        let mut categories: smallvec::SmallVec<[&str; 8]> = site.categories.iter().copied().collect();
+        let mut categories: smallvec::SmallVec<[&str; 8]> =
+            site.categories.iter().copied().collect();
         categories.extend(found);
         if self.catalog.settled_site(one.host).is_some() {
             facts.set(Key::App, site.app.map_or(Fact::Inapplicable, text));
@@ -236,19 +239,87 @@ const fn post(
 /// What a working day consists of, in small.
 pub const EXCHANGES: [Exchange; 14] = [
     get("www.example.test", "/", "", "https://www.example.test/", "text/html"),
-    get("cdn.example.test", "/static/app.3f9c.js", "v=3", "https://cdn.example.test/static/app.3f9c.js?v=3", "text/javascript"),
-    get("fonts.gstatic.com", "/s/roboto/v30/KFOmCnqEu92Fr1Mu4mxK.woff2", "", "https://fonts.gstatic.com/s/roboto/v30/KFOmCnqEu92Fr1Mu4mxK.woff2", "font/woff2"),
-    get("www.google.com", "/search", "q=policy+engine&hl=en", "https://www.google.com/search?q=policy+engine&hl=en", "text/html"),
-    get("mail.google.com", "/mail/u/0/", "ui=2", "https://mail.google.com/mail/u/0/?ui=2", "text/html"),
-    get("acme.sharepoint.com", "/sites/plans/Shared Documents/q3.docx", "", "https://acme.sharepoint.com/sites/plans/Shared%20Documents/q3.docx", "application/octet-stream"),
-    get("github.com", "/acme/widget/pull/17/files", "", "https://github.com/acme/widget/pull/17/files", "text/html"),
+    get(
+        "cdn.example.test",
+        "/static/app.3f9c.js",
+        "v=3",
+        "https://cdn.example.test/static/app.3f9c.js?v=3",
+        "text/javascript",
+    ),
+    get(
+        "fonts.gstatic.com",
+        "/s/roboto/v30/KFOmCnqEu92Fr1Mu4mxK.woff2",
+        "",
+        "https://fonts.gstatic.com/s/roboto/v30/KFOmCnqEu92Fr1Mu4mxK.woff2",
+        "font/woff2",
+    ),
+    get(
+        "www.google.com",
+        "/search",
+        "q=policy+engine&hl=en",
+        "https://www.google.com/search?q=policy+engine&hl=en",
+        "text/html",
+    ),
+    get(
+        "mail.google.com",
+        "/mail/u/0/",
+        "ui=2",
+        "https://mail.google.com/mail/u/0/?ui=2",
+        "text/html",
+    ),
+    get(
+        "acme.sharepoint.com",
+        "/sites/plans/Shared Documents/q3.docx",
+        "",
+        "https://acme.sharepoint.com/sites/plans/Shared%20Documents/q3.docx",
+        "application/octet-stream",
+    ),
+    get(
+        "github.com",
+        "/acme/widget/pull/17/files",
+        "",
+        "https://github.com/acme/widget/pull/17/files",
+        "text/html",
+    ),
     get("site17-9e3.de", "/index.html", "", "https://site17-9e3.de/index.html", "text/html"),
-    get("telemetry.example.test", "/v2/collect", "e=1", "https://telemetry.example.test/v2/collect?e=1", "image/gif"),
-    get("news.example.test", "/2026/11/28/long-article-about-something", "utm_source=feed", "https://news.example.test/2026/11/28/long-article-about-something?utm_source=feed", "text/html"),
-    post("content.dropboxapi.com", "/2/files/upload", "https://content.dropboxapi.com/2/files/upload", "application/octet-stream"),
-    post("slack.com", "/api/chat.postMessage", "https://slack.com/api/chat.postMessage", "application/json"),
-    post("api.openai.com", "/v1/chat/completions", "https://api.openai.com/v1/chat/completions", "application/json"),
-    post("forms.example.test", "/contact", "https://forms.example.test/contact", "application/x-www-form-urlencoded"),
+    get(
+        "telemetry.example.test",
+        "/v2/collect",
+        "e=1",
+        "https://telemetry.example.test/v2/collect?e=1",
+        "image/gif",
+    ),
+    get(
+        "news.example.test",
+        "/2026/11/28/long-article-about-something",
+        "utm_source=feed",
+        "https://news.example.test/2026/11/28/long-article-about-something?utm_source=feed",
+        "text/html",
+    ),
+    post(
+        "content.dropboxapi.com",
+        "/2/files/upload",
+        "https://content.dropboxapi.com/2/files/upload",
+        "application/octet-stream",
+    ),
+    post(
+        "slack.com",
+        "/api/chat.postMessage",
+        "https://slack.com/api/chat.postMessage",
+        "application/json",
+    ),
+    post(
+        "api.openai.com",
+        "/v1/chat/completions",
+        "https://api.openai.com/v1/chat/completions",
+        "application/json",
+    ),
+    post(
+        "forms.example.test",
+        "/contact",
+        "https://forms.example.test/contact",
+        "application/x-www-form-urlencoded",
+    ),
 ];
 
 /// A URL made of what patterns begin with, over and over, 8 KiB of it.

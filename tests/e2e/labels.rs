@@ -34,7 +34,9 @@ async fn a_listed_domain_is_not_even_dialled() {
     assert!(origin.connections().is_empty());
     let event = gateway.await_transaction("acme", "x.ads.test").await;
     assert_eq!((&event["category"], &event["rule"]), (&json!("ads"), &json!("no ads")));
-    gateway.await_event("acme", |one| one["type"] == "alert" && one["parent_id"] == event["id"]).await;
+    gateway
+        .await_event("acme", |one| one["type"] == "alert" && one["parent_id"] == event["id"])
+        .await;
     let passed = gateway.browser().get(&origin.url("fine.ads.test", "/hello")).await;
     assert_eq!(passed.unwrap().status, 200);
 }
@@ -43,9 +45,8 @@ async fn a_listed_domain_is_not_even_dialled() {
 async fn a_list_decides_over_flows_that_nobody_reads() {
     let origin = Origin::start().await;
     let gateway = with_lists(&origin, NO_ADS);
-    let bypass = format!(
-        "{LISTS}decrypt: {{ rules: [{{ name: all, match: {{}}, action: bypass }}] }}\n"
-    );
+    let bypass =
+        format!("{LISTS}decrypt: {{ rules: [{{ name: all, match: {{}}, action: bypass }}] }}\n");
     gateway.write("tenants/acme/tenant.yaml", &bypass);
     gateway.restart();
     assert!(gateway.browser().get(&origin.url("x.ads.test", "/hello")).await.is_err());
@@ -64,7 +65,10 @@ async fn every_category_of_a_host_is_seen_and_recorded() {
     let url = origin.url("hosted.test", "/hello");
     assert_eq!(gateway.browser().get(&url).await.unwrap().status, 200);
     let event = gateway.await_transaction("acme", "hosted.test").await;
-    assert_eq!((&event["category"], &event["alerts"]), (&json!("web-hosting"), &json!(["hosting"])));
+    assert_eq!(
+        (&event["category"], &event["alerts"]),
+        (&json!("web-hosting"), &json!(["hosting"]))
+    );
     let url = origin.url("www.partner.test", "/hello");
     assert_eq!(gateway.browser().get(&url).await.unwrap().status, 200);
     let event = gateway.await_transaction("acme", "www.partner.test").await;

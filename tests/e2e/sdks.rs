@@ -16,55 +16,126 @@ const SECONDS_MAX: &str = "120";
 type Call = (&'static str, &'static str, [&'static str; 5]);
 
 const CALLS: &[(&str, &[Call])] = &[
-    ("boto3", &[
-        ("PUT", "acme-plans.s3.eu-west-1.amazonaws.com", ["aws-s3", "acme-plans", "upload", "q3/plan.txt", "-"]),
-        ("GET", "acme-plans.s3.eu-west-1.amazonaws.com", ["aws-s3", "acme-plans", "download", "q3/plan.txt", "-"]),
-        ("DELETE", "acme-plans.s3.eu-west-1.amazonaws.com", ["aws-s3", "acme-plans", "delete", "q3/old.txt", "-"]),
-    ]),
-    ("dropbox", &[
-        ("POST", "/2/files/upload", ["dropbox", "-", "upload", "/plans/q3.txt", "-"]),
-        ("POST", "/create_shared_link_with_settings", ["dropbox", "-", "share", "/plans/q3.txt", "-"]),
-        ("POST", "/add_file_member", ["dropbox", "-", "share", "id:abc", "bob@other.test"]),
-        ("POST", "/2/files/download", ["dropbox", "-", "download", "/plans/q3.txt", "-"]),
-        ("POST", "/2/files/delete_v2", ["dropbox", "-", "delete", "/plans/old.txt", "-"]),
-    ]),
-    ("slack", &[
-        ("POST", "/api/chat.postMessage", ["slack", "-", "send", "-", "C0PLANS"]),
-        ("POST", "/api/files.getUploadURLExternal", ["slack", "-", "upload", "plan.txt", "-"]),
-        ("POST", "/api/conversations.invite", ["slack", "-", "invite", "C0PLANS", "U0BOB"]),
-    ]),
-    ("google-drive", &[
-        ("POST", "/upload/drive/v3/files", ["google-drive", "-", "upload", "plan.txt", "-"]),
-        ("POST", "/drive/v3/files/1abc/permissions", ["google-drive", "-", "share", "1abc", "bob@other.test"]),
-        ("DELETE", "/drive/v3/files/1old", ["google-drive", "-", "delete", "1old", "-"]),
-    ]),
-    ("google-cloud-storage", &[
-        ("POST", "/upload/storage/v1/b/acme-plans/o", ["google-cloud-storage", "acme-plans", "upload", "q3/plan.txt", "-"]),
-    ]),
-    ("azure", &[
-        ("PUT", "acmeplans.blob.core.windows.net", ["azure-blob-storage", "acmeplans", "upload", "plan.txt", "-"]),
-        ("DELETE", "acmeplans.blob.core.windows.net", ["azure-blob-storage", "acmeplans", "delete", "plan.txt", "-"]),
-    ]),
-    ("openai", &[
-        ("POST", "/v1/chat/completions", ["openai", "-", "post", "gpt-4o", "-"]),
-        ("POST", "/v1/files", ["openai", "-", "upload", "plan.txt", "-"]),
-    ]),
+    (
+        "boto3",
+        &[
+            (
+                "PUT",
+                "acme-plans.s3.eu-west-1.amazonaws.com",
+                ["aws-s3", "acme-plans", "upload", "q3/plan.txt", "-"],
+            ),
+            (
+                "GET",
+                "acme-plans.s3.eu-west-1.amazonaws.com",
+                ["aws-s3", "acme-plans", "download", "q3/plan.txt", "-"],
+            ),
+            (
+                "DELETE",
+                "acme-plans.s3.eu-west-1.amazonaws.com",
+                ["aws-s3", "acme-plans", "delete", "q3/old.txt", "-"],
+            ),
+        ],
+    ),
+    (
+        "dropbox",
+        &[
+            ("POST", "/2/files/upload", ["dropbox", "-", "upload", "/plans/q3.txt", "-"]),
+            (
+                "POST",
+                "/create_shared_link_with_settings",
+                ["dropbox", "-", "share", "/plans/q3.txt", "-"],
+            ),
+            ("POST", "/add_file_member", ["dropbox", "-", "share", "id:abc", "bob@other.test"]),
+            ("POST", "/2/files/download", ["dropbox", "-", "download", "/plans/q3.txt", "-"]),
+            ("POST", "/2/files/delete_v2", ["dropbox", "-", "delete", "/plans/old.txt", "-"]),
+        ],
+    ),
+    (
+        "slack",
+        &[
+            ("POST", "/api/chat.postMessage", ["slack", "-", "send", "-", "C0PLANS"]),
+            ("POST", "/api/files.getUploadURLExternal", ["slack", "-", "upload", "plan.txt", "-"]),
+            ("POST", "/api/conversations.invite", ["slack", "-", "invite", "C0PLANS", "U0BOB"]),
+        ],
+    ),
+    (
+        "google-drive",
+        &[
+            ("POST", "/upload/drive/v3/files", ["google-drive", "-", "upload", "plan.txt", "-"]),
+            (
+                "POST",
+                "/drive/v3/files/1abc/permissions",
+                ["google-drive", "-", "share", "1abc", "bob@other.test"],
+            ),
+            ("DELETE", "/drive/v3/files/1old", ["google-drive", "-", "delete", "1old", "-"]),
+        ],
+    ),
+    (
+        "google-cloud-storage",
+        &[(
+            "POST",
+            "/upload/storage/v1/b/acme-plans/o",
+            ["google-cloud-storage", "acme-plans", "upload", "q3/plan.txt", "-"],
+        )],
+    ),
+    (
+        "azure",
+        &[
+            (
+                "PUT",
+                "acmeplans.blob.core.windows.net",
+                ["azure-blob-storage", "acmeplans", "upload", "plan.txt", "-"],
+            ),
+            (
+                "DELETE",
+                "acmeplans.blob.core.windows.net",
+                ["azure-blob-storage", "acmeplans", "delete", "plan.txt", "-"],
+            ),
+        ],
+    ),
+    (
+        "openai",
+        &[
+            ("POST", "/v1/chat/completions", ["openai", "-", "post", "gpt-4o", "-"]),
+            ("POST", "/v1/files", ["openai", "-", "upload", "plan.txt", "-"]),
+        ],
+    ),
     ("anthropic", &[("POST", "/v1/messages", ["anthropic", "-", "post", "claude", "-"])]),
-    ("github", &[
-        ("PUT", "/repos/acme/widget/contents/src/plan.txt", ["github", "acme", "upload", "src/plan.txt", "-"]),
-        ("POST", "/repos/acme/widget/issues", ["github", "acme", "create", "Plan", "-"]),
-    ]),
-    ("gitlab", &[
-        ("POST", "/repository/files/plan.txt", ["gitlab", "acme", "upload", "plan.txt", "-"]),
-        ("POST", "/api/v4/projects/acme%2Fwidget/issues", ["gitlab", "acme", "create", "Plan", "-"]),
-    ]),
+    (
+        "github",
+        &[
+            (
+                "PUT",
+                "/repos/acme/widget/contents/src/plan.txt",
+                ["github", "acme", "upload", "src/plan.txt", "-"],
+            ),
+            ("POST", "/repos/acme/widget/issues", ["github", "acme", "create", "Plan", "-"]),
+        ],
+    ),
+    (
+        "gitlab",
+        &[
+            ("POST", "/repository/files/plan.txt", ["gitlab", "acme", "upload", "plan.txt", "-"]),
+            (
+                "POST",
+                "/api/v4/projects/acme%2Fwidget/issues",
+                ["gitlab", "acme", "create", "Plan", "-"],
+            ),
+        ],
+    ),
     ("jira", &[("POST", "/rest/api/2/issue", ["jira", "acme", "create", "Q3", "-"])]),
     ("notion", &[("POST", "/v1/pages", ["notion", "-", "create", "-", "-"])]),
-    ("box", &[
-        ("POST", "/api/2.0/files/content", ["box", "-", "upload", "plan.txt", "-"]),
-        ("DELETE", "/2.0/files/123", ["box", "-", "delete", "123", "-"]),
-    ]),
-    ("salesforce", &[("POST", "/sobjects/Contact", ["salesforce", "acme", "create", "Contact", "-"])]),
+    (
+        "box",
+        &[
+            ("POST", "/api/2.0/files/content", ["box", "-", "upload", "plan.txt", "-"]),
+            ("DELETE", "/2.0/files/123", ["box", "-", "delete", "123", "-"]),
+        ],
+    ),
+    (
+        "salesforce",
+        &[("POST", "/sobjects/Contact", ["salesforce", "acme", "create", "Contact", "-"])],
+    ),
     ("asana", &[("POST", "/api/1.0/tasks", ["asana", "-", "create", "Plan", "-"])]),
 ];
 
@@ -99,8 +170,11 @@ async fn what_the_apps_own_sdks_do_is_what_the_events_say() {
     let python = python();
     let json = |text: &'static str| Answer::of(200, "application/json", text.into());
     let origin = Origin::build()
-        .on("/2/files/download", Answer::of(200, "application/octet-stream", "x".into())
-            .field("dropbox-api-result", "{}"))
+        .on(
+            "/2/files/download",
+            Answer::of(200, "application/octet-stream", "x".into())
+                .field("dropbox-api-result", "{}"),
+        )
         .on("/api/chat.postMessage", json("{\"ok\":true}"))
         .on("/api/files.getUploadURLExternal", json("{\"ok\":true}"))
         .on("/api/conversations.invite", json("{\"ok\":true}"))

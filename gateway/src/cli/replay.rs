@@ -99,7 +99,10 @@ enum Line {
     Malformed,
     /// By the gateway itself, whatever the policy.
     Refused(u128),
-    Same { id: u128, by_another_rule: bool },
+    Same {
+        id: u128,
+        by_another_rule: bool,
+    },
     Changed(u128, Box<Change>),
 }
 

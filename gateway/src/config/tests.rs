@@ -197,14 +197,34 @@ fn tenant_restrictions_go_to_their_vendors_hosts_only() {
 fn every_vendors_header_is_set_on_its_hosts() {
     let lines = [
         ("google: [acme.test]", "drive.google.com", "X-GoogApps-Allowed-Domains", "acme.test"),
-        ("google_drive_deny_anonymous: [\"true\"]", "drive.google.com", "X-GoogApps-Drive-Deny-Anonymous", "true"),
-        ("gemini_code_assist: [acme.test]", "cloudcode-pa.googleapis.com", "X-GeminiCodeAssist-Allowed-Domains", "acme.test"),
+        (
+            "google_drive_deny_anonymous: [\"true\"]",
+            "drive.google.com",
+            "X-GoogApps-Drive-Deny-Anonymous",
+            "true",
+        ),
+        (
+            "gemini_code_assist: [acme.test]",
+            "cloudcode-pa.googleapis.com",
+            "X-GeminiCodeAssist-Allowed-Domains",
+            "acme.test",
+        ),
         ("microsoft_v2: [t:p]", "login.live.com", "sec-Restrict-Tenant-Access-Policy", "t:p"),
-        ("microsoft_consumer: [restrict-msa]", "login.live.com", "sec-Restrict-Tenant-Access-Policy", "restrict-msa"),
+        (
+            "microsoft_consumer: [restrict-msa]",
+            "login.live.com",
+            "sec-Restrict-Tenant-Access-Policy",
+            "restrict-msa",
+        ),
         ("dropbox: [dbtid]", "www.dropbox.com", "X-Dropbox-allowed-Team-Ids", "dbtid"),
         ("github: [acme]", "api.github.com", "sec-GitHub-allowed-enterprise", "acme"),
         ("youtube: [Strict]", "youtubei.googleapis.com", "YouTube-Restrict", "Strict"),
-        ("webex: [acme.test]", "idbroker-b-us.webex.com", "CiscoSpark-Allowed-Domains", "acme.test"),
+        (
+            "webex: [acme.test]",
+            "idbroker-b-us.webex.com",
+            "CiscoSpark-Allowed-Domains",
+            "acme.test",
+        ),
         ("zoom: [token]", "us02web.zoom.us", "X-ZoomApps-Policy", "token"),
         ("ibm_cloud: [acc]", "iam.cloud.ibm.com", "IBM-Cloud-Tenant", "acc"),
         ("asana: [\"1\", \"2\"]", "app.asana.com", "Asana-Allowed-Domain-Ids", "1,2"),
@@ -227,7 +247,8 @@ fn every_vendors_header_is_set_on_its_hosts() {
 
 #[test]
 fn a_clients_copy_goes_even_where_nothing_takes_its_place() {
-    let headers = tenant("restrict: { microsoft: [acme.test] }").restrict.headers("login.windows.net");
+    let headers =
+        tenant("restrict: { microsoft: [acme.test] }").restrict.headers("login.windows.net");
     assert!(headers.contains(&("Restrict-Access-Context", None)), "{headers:?}");
 }
 

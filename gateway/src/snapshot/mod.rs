@@ -273,7 +273,8 @@ impl Snapshot {
         } else {
             built = None;
             if before.is_none() {
-                let (last_good, _) = tenant::load(layout, &self.inner.lists, name, Source::LastGood);
+                let (last_good, _) =
+                    tenant::load(layout, &self.inner.lists, name, Source::LastGood);
                 built = last_good;
             }
         }

@@ -74,11 +74,8 @@ impl Accounts {
     pub fn find(&self, who: &Who, site: &Site<'_>) -> Option<Arc<Account>> {
         let place = place(who, site)?;
         let known = self.known.get(&self.hasher.hash_one(place))?;
-        let there = Place {
-            user: &known.user,
-            device: known.device.as_deref(),
-            realm: &known.realm,
-        };
+        let there =
+            Place { user: &known.user, device: known.device.as_deref(), realm: &known.realm };
         (there == place).then(|| Arc::clone(&known.account))
     }
 
@@ -109,11 +106,7 @@ impl Accounts {
 fn place<'p>(who: &'p Who, site: &Site<'p>) -> Option<Place<'p>> {
     let app = site.app?;
     let suite = SUITES.into_iter().find(|suite| site.tags.contains(suite));
-    Some(Place {
-        user: &who.user,
-        device: who.device.as_deref(),
-        realm: suite.unwrap_or(app),
-    })
+    Some(Place { user: &who.user, device: who.device.as_deref(), realm: suite.unwrap_or(app) })
 }
 
 /// The account and its instance: as the app says, else the domain of the account's address.
@@ -172,10 +165,8 @@ mod tests {
         let alice = who("alice@acme.test", "laptop");
         memory.note(&alice, &ACCOUNTS, &login("alice@acme.test"), 302);
         assert!(memory.find(&alice, &GMAIL).is_some());
-        let logout = event::App {
-            activity: Some(event::Text::copied("logout")),
-            ..event::App::default()
-        };
+        let logout =
+            event::App { activity: Some(event::Text::copied("logout")), ..event::App::default() };
         memory.note(&alice, &ACCOUNTS, &logout, 302);
         assert_eq!(memory.find(&alice, &GMAIL), None);
     }

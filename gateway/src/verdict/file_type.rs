@@ -17,12 +17,18 @@ const KINDS: [(&str, &[&str]); 12] = [
             "vb", "vhdl", "vue", "zig",
         ],
     ),
-    ("document", &["doc", "docm", "docx", "epub", "md", "odt", "pages", "pdf", "rtf", "tex", "txt"]),
+    (
+        "document",
+        &["doc", "docm", "docx", "epub", "md", "odt", "pages", "pdf", "rtf", "tex", "txt"],
+    ),
     ("spreadsheet", &["csv", "numbers", "ods", "tsv", "xls", "xlsb", "xlsm", "xlsx"]),
     ("presentation", &["key", "odp", "pps", "ppsx", "ppt", "pptm", "pptx"]),
     (
         "archive",
-        &["7z", "ar", "bz2", "cab", "gz", "iso", "lz", "lz4", "rar", "tar", "tgz", "xz", "zip", "zst"],
+        &[
+            "7z", "ar", "bz2", "cab", "gz", "iso", "lz", "lz4", "rar", "tar", "tgz", "xz", "zip",
+            "zst",
+        ],
     ),
     (
         "executable",
@@ -32,7 +38,13 @@ const KINDS: [(&str, &[&str]); 12] = [
             "vbs", "wasm",
         ],
     ),
-    ("image", &["avif", "bmp", "gif", "heic", "ico", "jpeg", "jpg", "png", "psd", "svg", "tif", "tiff", "webp"]),
+    (
+        "image",
+        &[
+            "avif", "bmp", "gif", "heic", "ico", "jpeg", "jpg", "png", "psd", "svg", "tif", "tiff",
+            "webp",
+        ],
+    ),
     ("audio", &["aac", "aiff", "flac", "m4a", "mid", "mp3", "ogg", "opus", "wav", "wma"]),
     ("video", &["avi", "flv", "m4v", "mkv", "mov", "mp4", "mpg", "webm", "wmv"]),
     ("key-material", &["asc", "cer", "crt", "der", "jks", "kdbx", "p12", "pem", "pfx", "ppk"]),

@@ -69,8 +69,7 @@ const JSON: &str = "application/json";
 const MULTIPART: &str = "multipart/form-data; boundary=b";
 const FILE: &str = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.pdf\"\r\n\
                     Content-Type: application/pdf\r\n\r\n%PDF\r\n--b--\r\n";
-const FIELDS: &str =
-    "--b\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\nhello\r\n--b--\r\n";
+const FIELDS: &str = "--b\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\nhello\r\n--b--\r\n";
 
 const TEMPLATES: [Template; 110] = [
     ("GET", "/", "", "", "browse"),
@@ -129,7 +128,13 @@ const TEMPLATES: [Template; 110] = [
     ("POST", "/account/login", FORM, "email=alice%40acme.test&password=x", "login"),
     ("POST", "/users/sign_in", FORM, "user%5Bemail%5D=a&user%5Bpassword%5D=x", "login"),
     ("POST", "/api/login", JSON, "{\"username\":\"alice\",\"password\":\"x\"}", "login"),
-    ("POST", "/api/auth/login", JSON, "{\"email\":\"alice@acme.test\",\"password\":\"x\"}", "login"),
+    (
+        "POST",
+        "/api/auth/login",
+        JSON,
+        "{\"email\":\"alice@acme.test\",\"password\":\"x\"}",
+        "login",
+    ),
     ("POST", "/wp-login.php", FORM, "log=alice&pwd=x", "login"),
     ("POST", "/oauth/token", FORM, "grant_type=password&username=alice", "login"),
     ("POST", "/signin", JSON, "{\"login\":\"alice\"}", "login"),

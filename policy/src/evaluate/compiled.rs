@@ -8,13 +8,17 @@
 
 use smallvec::SmallVec;
 
-use super::candidates::{Candidates, Groups};
+use super::candidates::{Candidates, Groups, Noted};
 use super::{Findings, Role, State, Stop, Traits, Undecided, state};
 use crate::fact::{Facts, Gate, Key, KeySet};
 use crate::pattern::Folded;
 use crate::rule::Condition;
 use crate::set::{Cursor, KeyIndex, Matched, WORD, set_bit};
 use crate::verdict::RuleIndex;
+
+/// Times that the words left to look at are narrowed: what undecided rules add is mostly said by the
+/// first few of them.
+const NARROWINGS_MAX: usize = 8;
 
 /// Rules made ready. Bit `n % 64` of word `n / 64` is rule `n` in every set.
 #[derive(Debug)]
@@ -86,7 +90,7 @@ impl Compiled {
             .collect();
         keys.sort_by_key(|index| std::cmp::Reverse(index.weight()));
         let traits: Box<[Traits]> = rules.iter().map(|(_, traits)| *traits).collect();
-        let groups = Groups::new(rules.iter().map(|(conditions, _)| *conditions), words);
+        let groups = Groups::new(rules.iter().copied(), words);
         Self { keys: keys.into(), words: masks(&traits), traits, groups, default_blocks }
     }
 
@@ -106,6 +110,7 @@ impl Compiled {
         };
         let mut undecided = Undecided::default();
         let mut any = false;
+        let mut narrowings = 0;
         while let Some(word) = candidates.next_word() {
             let Some(masks) = self.words.get(word) else {
                 break;
@@ -121,6 +126,7 @@ impl Compiled {
             push_all(&mut findings.headers, word, certain_above & masks.headers);
             let open_above = possible.rules & open & above;
             if open_above != 0 {
+                let before = noted(&findings, undecided, any);
                 let open_deciding = open_above & masks.decide;
                 any |= open_deciding != 0;
                 let before_send = open_deciding & masks.before_send;
@@ -128,6 +134,12 @@ impl Compiled {
                 undecided.lenient |= open_deciding & masks.lenient != 0;
                 undecided.lenient_before_send |= before_send & masks.lenient != 0;
                 sorted.waits(word, open_above, masks, &mut findings, &mut undecided);
+                let after = noted(&findings, undecided, any);
+                if after != before && narrowings < NARROWINGS_MAX {
+                    narrowings += 1;
+                    let (pending, deferred) = (sorted.pending_keys, sorted.deferred_keys);
+                    candidates.narrow(&self.groups, pending, deferred, &after);
+                }
             }
             if certain != 0 {
                 findings.stop = self.stop(word, certain, possible, &sorted, undecided, gate);
@@ -275,6 +287,16 @@ impl Sorted<'_> {
             insert_if(&mut findings.waits_for, uses & deciding, index.key);
             insert_if(&mut findings.alerts_wait_for, uses & alerts, index.key);
         }
+    }
+}
+
+fn noted(findings: &Findings, undecided: Undecided, any: bool) -> Noted {
+    Noted {
+        any,
+        undecided,
+        waits_for: findings.waits_for,
+        alerts_wait_for: findings.alerts_wait_for,
+        headers_pending: findings.headers_pending,
     }
 }
 

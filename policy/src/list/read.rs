@@ -184,7 +184,11 @@ impl Reading {
         let separator = [',', ';', '\t'].into_iter().find(|it| line.contains(*it)).unwrap_or(',');
         let mut fields = line.split(separator).map(|field| field.trim().trim_matches('"').trim());
         let name = fields.next().unwrap_or_default();
-        if first && ["domain", "host", "hostname", "name", "url"].iter().any(|it| it.eq_ignore_ascii_case(name)) {
+        if first
+            && ["domain", "host", "hostname", "name", "url"]
+                .iter()
+                .any(|it| it.eq_ignore_ascii_case(name))
+        {
             return Ok(Line::PassedOver);
         }
         let categories: SmallVec<[Box<str>; 4]> =

@@ -32,7 +32,15 @@ fn a_plain_name_covers_itself_and_what_lies_below() {
     ] {
         assert!(covers(&list.list, host), "{host}");
     }
-    for host in ["com", "notexample.com", "example.com.evil.test", "only-below.test", "1.192.0.2.7", "2.7", ""] {
+    for host in [
+        "com",
+        "notexample.com",
+        "example.com.evil.test",
+        "only-below.test",
+        "1.192.0.2.7",
+        "2.7",
+        "",
+    ] {
         assert!(!covers(&list.list, host), "{host}");
     }
 }
@@ -88,7 +96,8 @@ fn a_tenants_labels_add_up_over_its_lists() {
     let mut labels = Labels::default();
     labels.add_list(Some("ads"), Arc::new(read("ads.test\n", None).list));
     labels.add_list(None, Arc::new(read("ads.test,spam\n", Some(ListFormat::Csv)).list));
-    let refused = labels.add_own([("*.partner.test", "Partner"), ("no name", "x"), ("ads.test", "ads")]);
+    let refused =
+        labels.add_own([("*.partner.test", "Partner"), ("no name", "x"), ("ads.test", "ads")]);
     assert_eq!(refused.unwrap(), ["no name"]);
     let of = |host: &str| {
         let mut found = super::labels::Found::new();
@@ -107,7 +116,8 @@ fn many(names: u32) -> String {
     let mut text = String::new();
     let mut state = 1_u64;
     for n in 0..names {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let ends = ["com", "net", "de", "co.uk", "shop"];
         let end = ends.get(usize::try_from(state >> 40).unwrap() % ends.len()).unwrap();
         writeln!(text, "site{n}-{:x}.{end},cat-{}", state >> 44, n % 40).unwrap();

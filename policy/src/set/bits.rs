@@ -11,7 +11,10 @@ const SPARSE: usize = 4;
 pub(crate) enum Bits {
     Sparse(Box<[Entry]>),
     /// All words; and of each 64 of them, which have a bit.
-    Dense { words: Box<[u64]>, blocks: Box<[u64]> },
+    Dense {
+        words: Box<[u64]>,
+        blocks: Box<[u64]>,
+    },
 }
 
 /// A word that has a bit.

@@ -81,9 +81,8 @@ pub fn classify(data: &[u8]) {
     let (method, host) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let (path, query) = words.next().unwrap_or("/").split_once('?').unwrap_or(("/", ""));
     let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
-    let header = |name: &str| {
-        fields.iter().find(|(field, _)| *field == name).map(|(_, value)| *value)
-    };
+    let header =
+        |name: &str| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| *value);
     let view = RequestView { method, host, path, query, header: &header, body: None };
     let without = catalog.classify(&view);
     let with = catalog.classify(&RequestView { body, ..view });
