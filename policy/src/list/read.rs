@@ -149,7 +149,7 @@ impl Reading {
     fn hosts(&mut self, line: &str) -> Result<Line, ListError> {
         let line = line.split('#').next().unwrap_or_default();
         let mut words = line.split_ascii_whitespace();
-        if !words.next().is_some_and(|address| is_address(address)) {
+        if !words.next().is_some_and(is_address) {
             return Ok(Line::Malformed);
         }
         let mut what = Line::Malformed;
