@@ -162,5 +162,5 @@ fn note_download(ruling: &Ruling, response: &Response, transaction: &mut Transac
     }
     let content = &mut transaction.record.content;
     content.file_name = content.file_name.take().or_else(|| app.object.clone());
-    content.file_size = content.file_size.or(ResponseFacts::of(response, "").bytes);
+    content.file_size = content.file_size.or_else(|| ResponseFacts::of(response, "").bytes);
 }

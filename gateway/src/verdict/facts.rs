@@ -97,12 +97,12 @@ fn complete<'a>(subject: &Subject<'a>, told: &mut Classification<'_, 'a>) -> Car
     }
     let mut carries = Carries::Request;
     if let Some(response) = &subject.response {
-        if let [only] = told.operations.as_mut_slice() {
-            if let Some(refined) = response.refine(subject.catalog, only) {
-                only.activity = refined.activity;
-                only.object = refined.object.or_else(|| only.object.take());
-                only.object_type = refined.object_type.or_else(|| only.object_type.take());
-            }
+        if let [only] = told.operations.as_mut_slice()
+            && let Some(refined) = response.refine(subject.catalog, only)
+        {
+            only.activity = refined.activity;
+            only.object = refined.object.or_else(|| only.object.take());
+            only.object_type = refined.object_type.or_else(|| only.object_type.take());
         }
         let downloads = told.operations.iter().any(|operation| operation.activity == "download");
         if downloads || matches!(subject.body, BodyFacts::None) {

@@ -231,8 +231,7 @@ pub(super) struct Parts<'a> {
 impl<'a> Parts<'a> {
     pub(super) fn new(body: &'a [u8], boundary: &str) -> Self {
         let dash = format!("--{boundary}");
-        let start =
-            memmem::find(body, dash.as_bytes()).map_or(body.len(), |at| at + dash.len());
+        let start = memmem::find(body, dash.as_bytes()).map_or(body.len(), |at| at + dash.len());
         let rest = body.get(start..).unwrap_or_default();
         let newline = if rest.starts_with(b"\n") { "\n" } else { "\r\n" };
         let delimiter = format!("{newline}{dash}").into_bytes();
