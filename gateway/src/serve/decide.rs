@@ -84,7 +84,8 @@ async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, beg
     match peeked {
         Peeked::Tls { raw, .. } => {
             let site = flow.worker.pop.catalog.site(&flow.host);
-            let (action, rule) = decrypt(&tenant.decrypt, &flow.subject(&tenant, flow.asked.ip()), &site);
+            let (action, rule) =
+                decrypt(&tenant.decrypt, &flow.subject(&tenant, flow.asked.ip()), &site);
             let rule = rule.map(|rule| Text::copied(&rule.name));
             flow.seen.lock().decrypt_reason =
                 Some(rule.clone().unwrap_or_else(|| "default".into()));
