@@ -256,7 +256,8 @@ impl Recorded<'_> {
             facts.set(Key::Url, text(self.url.as_deref()));
             facts.set(Key::Method, text(self.method.as_deref()));
             facts.set(Key::Instance, texts(&lists.instance));
-            facts.set(Key::Activity, text(operation.activity.as_deref()));
+            let activity = operation.activity.as_deref().map(crate::verdict::activity);
+            facts.set(Key::Activity, activity.map_or(Fact::Inapplicable, Fact::Known));
             self.set_body_facts(&mut facts, lists, operation);
             self.unset_what_nobody_saw(&mut facts, lists, operation);
         }

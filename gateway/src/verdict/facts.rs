@@ -236,10 +236,21 @@ fn set_operation_facts<'f>(
     operation: &'f Operation<'_>,
 ) {
     let undecided = classification.wants_body && matches!(subject.body, BodyFacts::Unread);
-    let activity = Fact::Known(Value::Text(operation.activity));
+    let activity = Fact::Known(activity(operation.activity));
     facts.set(Key::Activity, pending_if(undecided, activity));
     facts.set(Key::FromUser, pending_if(undecided, text(operation.from_user.as_deref())));
     facts.set(Key::ToUser, pending_if(undecided, text(operation.to_user.as_deref())));
+}
+
+/// A login that was refused is a login all the same: a rule that allows one lets the user see that
+/// the password was wrong.
+#[must_use]
+pub fn activity(name: &str) -> Value<'_> {
+    if name == "login_failed" {
+        Value::Texts(&["login_failed", "login"])
+    } else {
+        Value::Text(name)
+    }
 }
 
 fn pending_if(undecided: bool, fact: Fact<'_>) -> Fact<'_> {

@@ -18,6 +18,6 @@ mod response;
 
 pub use connect::{ConnectSubject, connect, decrypt};
 pub use exchange::{BodyFacts, Ruled, Ruling, Subject, describe, on_exchange, settle};
-pub use facts::by_name;
+pub use facts::{activity, by_name};
 pub use held::{Held, Settled};
 pub use response::{ResponseFacts, keys as response_keys};
