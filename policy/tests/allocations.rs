@@ -1,7 +1,7 @@
 //! Deciding about an exchange takes no memory from the heap.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-#[path = "../benches/world.rs"]
+#[path = "../benches/world/mod.rs"]
 mod world;
 
 use world::{EXCHANGES, World};
