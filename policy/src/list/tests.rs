@@ -135,7 +135,7 @@ fn a_name_takes_at_most_64_bytes() {
 }
 
 /// What a list should say, found the slow way.
-fn slowly<'m>(names: &'m BTreeMap<String, (bool, bool)>, host: &str) -> bool {
+fn slowly(names: &BTreeMap<String, (bool, bool)>, host: &str) -> bool {
     let mut rest = host;
     let mut whole = true;
     loop {
