@@ -1,6 +1,8 @@
 //! Finds rules that read well and do not do what they say.
 
-use crate::catalog::names::ACTIVITIES;
+use crate::catalog::Catalog;
+use crate::catalog::names::{ACTIVITIES, TAGS};
+use crate::contradiction;
 use crate::error::{Problem, Problems, nearest};
 use crate::evaluate::Traits;
 use crate::fact::{Gate, Key};
@@ -24,6 +26,10 @@ pub struct Vocabulary<'n> {
     pub categories: &'n [&'n str],
     /// The tenant's content profiles.
     pub dlp: &'n [&'n str],
+    /// Categories that the tenant gives to hosts by itself.
+    pub own_categories: &'n [&'n str],
+    /// What apps are, for rules whose keys rule each other out.
+    pub catalog: Option<&'n Catalog>,
 }
 
 /// Everything there is to say of a policy file: errors and warnings, in the order of the file.
@@ -36,6 +42,7 @@ pub fn check(file: &str, text: &str, known: Vocabulary<'_>) -> Vec<Problem> {
             names(&rule.conditions, known, &mut problems);
             overtaken_by_default(&source, rule, &mut problems);
         }
+        contradiction::find(&source.rules, known, &mut problems);
         shadowed(&source.rules, &mut problems);
         overtaken(&source.rules, &mut problems);
     }
@@ -77,6 +84,7 @@ pub(crate) fn names(conditions: &[Condition], known: Vocabulary<'_>, problems: &
         let names: &[&str] = match condition.key {
             Key::App => known.apps,
             Key::Category => known.categories,
+            Key::AppTag => TAGS,
             Key::Dlp => known.dlp,
             Key::Activity => ACTIVITIES,
             Key::AccessMethod => &ACCESS_METHODS,

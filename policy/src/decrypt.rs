@@ -17,8 +17,9 @@ use serde::{Deserialize, Deserializer};
 use crate::check::{Vocabulary, names};
 use crate::error::{Position, Problem, Problems};
 use crate::evaluate::compiled::Compiled;
+use crate::evaluate::reference::Status;
 use crate::evaluate::{Findings, Role, Stop, Traits, reference};
-use crate::fact::{Facts, Gate, Key, KeySet};
+use crate::fact::{Fact, Facts, Gate, Key, KeySet};
 use crate::parse::{self, Names};
 use crate::rule::Condition;
 use crate::schema;
@@ -230,6 +231,27 @@ impl DecryptRules {
             self.rules.iter().map(|rule| (rule.conditions.as_slice(), rule.action.traits()));
         let blocks = self.default == DecryptAction::Block;
         self.verdict(&reference::evaluate(rules, blocks, Gate::RequestHead, facts))
+    }
+
+    /// The first rule that may let a flow pass unread of which just these facts are known, whatever
+    /// the others turn out to be: `Some(None)` where the default does.
+    #[must_use]
+    pub fn may_bypass(&self, facts: &Facts<'_>) -> Option<Option<&DecryptRule>> {
+        // What is not said may be anything.
+        let mut open = facts.clone();
+        for key in Key::ALL.into_iter().filter(|&key| facts.fact(key) == Fact::Deferred) {
+            open.set(key, Fact::Pending);
+        }
+        for rule in &self.rules {
+            let traits = rule.action.traits();
+            match reference::status(&rule.conditions, traits, Gate::Connect, &open) {
+                Status::Impossible => {}
+                _ if rule.action == DecryptAction::Bypass => return Some(Some(rule)),
+                Status::Certain(_) => return None,
+                Status::Open { .. } => {}
+            }
+        }
+        (self.default == DecryptAction::Bypass).then_some(None)
     }
 
     /// The rule at this place.

@@ -303,7 +303,7 @@ impl Default for Facts<'_> {
 }
 
 /// A set of keys.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct KeySet(u32);
 
 impl KeySet {
@@ -326,6 +326,18 @@ impl KeySet {
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Whether every key of the other is in this one.
+    #[must_use]
+    pub fn holds(self, other: Self) -> bool {
+        other.0 & !self.0 == 0
+    }
+
+    /// The keys in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
     }
 
     /// The keys of this set that are known at this gate at the latest.

@@ -3,11 +3,13 @@
 pub mod catalog;
 mod check;
 mod compile;
+mod contradiction;
 pub mod decrypt;
 pub mod error;
 mod evaluate;
 mod explain;
 pub mod fact;
+pub mod list;
 mod parse;
 mod pattern;
 pub mod rule;

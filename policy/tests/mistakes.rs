@@ -15,6 +15,8 @@ const KNOWN: Vocabulary<'_> = Vocabulary {
     apps: &["dropbox", "google-drive", "slack"],
     categories: policy::catalog::names::CATEGORIES,
     dlp: &["payment-cards"],
+    own_categories: &[],
+    catalog: None,
 };
 
 fn lines(text: &str) -> Vec<String> {
@@ -314,5 +316,39 @@ proptest! {
         let text: String = text.into_iter().collect();
         let errors = check("p", &text, KNOWN).iter().any(|problem| problem.severity == Severity::Error);
         prop_assert_eq!(errors, Policy::load("p", &text).is_err());
+    }
+}
+
+#[test]
+fn keys_that_rule_each_other_out_are_told() {
+    let catalog = policy::catalog::Catalog::builtin().unwrap();
+    let known = Vocabulary {
+        own_categories: &["partners"],
+        catalog: Some(&catalog),
+        ..Vocabulary::default()
+    };
+    let warned = |rule: &str| {
+        let text = format!("version: 1\nrules:\n  - {{ name: r, match: {rule}, action: block }}\n");
+        let found = check("policy.yaml", &text, known);
+        found.iter().filter(|it| it.what.contains("can never match")).count()
+    };
+    for never in [
+        "{ app: dropbox, category: [mail] }",
+        "{ app: [dropbox, box], category: { not: [cloud-storage] } }",
+        "{ app: gmail, app_tag: [ai-training] }",
+        "{ app: dropbox, risk: \">=95\" }",
+        "{ app: dropbox, domain: [www.box.com] }",
+    ] {
+        assert_eq!(warned(never), 1, "{never}");
+    }
+    for may in [
+        "{ app: dropbox, category: [cloud-storage, mail] }",
+        "{ app: [dropbox, gmail], category: [mail] }",
+        "{ app: dropbox, category: [partners] }",
+        "{ app: dropbox, domain: [\"*.dropbox.com\"] }",
+        "{ app: onedrive, domain: [graph.microsoft.com] }",
+        "{ app: { not: [dropbox] }, category: [mail] }",
+    ] {
+        assert_eq!(warned(may), 0, "{may}");
     }
 }

@@ -1,10 +1,9 @@
-//! `sluice check`: everything wrong with a configuration directory.
+//! `sluice check`: everything wrong with a configuration directory, and the tenants' own cases.
 
 use std::path::PathBuf;
 
-use policy::Severity;
-
 use super::output::{Failure, say};
+use crate::config::{Layout, any_error};
 use crate::snapshot;
 
 #[derive(Debug, clap::Args)]
@@ -21,10 +20,12 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Failure> {
             "{shown} is no directory; `sluice init {shown}` makes one"
         )));
     }
-    let problems = snapshot::check(&args.dir).map_err(Failure::doing("reading the tenants"))?;
+    let mut problems = snapshot::check(&args.dir).map_err(Failure::doing("reading the tenants"))?;
+    if !any_error(&problems) {
+        problems.extend(super::cases::run(&Layout::new(&args.dir))?);
+    }
     for problem in &problems {
         say(&problem.to_string())?;
     }
-    let errors = problems.iter().any(|problem| problem.severity == Severity::Error);
-    if errors { Err(Failure::Found) } else { Ok(()) }
+    if any_error(&problems) { Err(Failure::Found) } else { Ok(()) }
 }

@@ -112,14 +112,14 @@ fn body(path: &Path, bound: u64) -> Result<Bytes, Failure> {
 }
 
 /// Where a gateway of this configuration listens.
-fn own_addresses(unit: &GatewayUnit) -> Vec<SocketAddr> {
+pub(super) fn own_addresses(unit: &GatewayUnit) -> Vec<SocketAddr> {
     let listen = &unit.config.listen;
     let fixed = [listen.tcp, listen.udp, unit.config.admin.listen];
     fixed.into_iter().chain(listen.explicit.keys().copied()).collect()
 }
 
 /// Seconds since the Unix epoch.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cases;
 mod check;
 mod enroll;
 pub mod events;

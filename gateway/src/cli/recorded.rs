@@ -55,6 +55,7 @@ pub(super) struct Recorded<'l> {
     pub(super) app: Option<Cow<'l, str>>,
     #[serde(borrow)]
     pub(super) category: Option<Cow<'l, str>>,
+    pub(super) categories: Vec<String>,
     app_tags: Vec<String>,
     risk: Option<u64>,
     #[serde(borrow)]
@@ -169,7 +170,14 @@ impl Recorded<'_> {
     }
 
     fn at_all_gates(&self, policy: &Policy, facts: &Facts<'_>) -> Rejudged {
-        let connect = policy.connect(&up_to(Gate::Connect, facts));
+        let mut at_connect = up_to(Gate::Connect, facts);
+        if self.is_flow() {
+            // Of a flow that was not read, its name is all there is of the app.
+            for key in [Key::App, Key::AppTag, Key::Category, Key::Risk] {
+                at_connect.set(key, facts.fact(key));
+            }
+        }
+        let connect = policy.connect(&at_connect);
         let goes_on = matches!(connect.outcome, Outcome::Allow { .. } | Outcome::Coach(_));
         let mut last = outcome(connect.outcome);
         if !goes_on || self.is_flow() {
@@ -240,15 +248,16 @@ impl Recorded<'_> {
         facts.set(Key::DestCountry, country.map_or(unknown, |it| Fact::Known(Value::Text(it))));
         let moment = self.time.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second);
         facts.set(Key::Time, moment.map_or(Fact::Pending, |it| Fact::Known(Value::Moment(it))));
+        facts.set(Key::App, text(self.app.as_deref()));
+        facts.set(Key::AppTag, texts(&lists.tags));
+        facts.set(Key::Category, texts(&lists.categories));
+        facts.set(Key::Risk, self.risk.map_or(Fact::Inapplicable, number));
         if !self.is_flow() {
             facts.set(Key::Url, text(self.url.as_deref()));
             facts.set(Key::Method, text(self.method.as_deref()));
-            facts.set(Key::App, text(self.app.as_deref()));
-            facts.set(Key::AppTag, texts(&lists.tags));
-            facts.set(Key::Category, texts(&lists.categories));
-            facts.set(Key::Risk, self.risk.map_or(Fact::Inapplicable, number));
             facts.set(Key::Instance, texts(&lists.instance));
-            facts.set(Key::Activity, text(operation.activity.as_deref()));
+            let activity = operation.activity.as_deref().map(crate::verdict::activity);
+            facts.set(Key::Activity, activity.map_or(Fact::Inapplicable, Fact::Known));
             self.set_body_facts(&mut facts, lists, operation);
             self.unset_what_nobody_saw(&mut facts, lists, operation);
         }

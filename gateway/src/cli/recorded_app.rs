@@ -7,8 +7,11 @@ use policy::catalog::{Catalog, RequestView};
 use super::recorded::Recorded;
 use crate::verdict::question;
 
-/// The app's categories: a record names only the first of them.
+/// The app's categories: all of them where the record says so, else by the first.
 pub(super) fn categories<'f>(recorded: &'f Recorded<'_>, catalog: &'f Catalog) -> Vec<&'f str> {
+    if !recorded.categories.is_empty() {
+        return recorded.categories.iter().map(String::as_str).collect();
+    }
     let first = recorded.category.as_deref().unwrap_or("unknown");
     let app = recorded.app.as_deref().and_then(|app| catalog.app(app));
     let all = app.map(|app| app.site.categories).filter(|all| all.first() == Some(&first));

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use policy::Problem;
+use policy::list::category_name;
 use policy::yaml::Node;
 
 use super::gateway::GatewayConfig;
+use super::lists::Format;
 use super::problem::problem;
 use super::reader::position;
 use super::tenant::{Named, Require, TenantConfig};
@@ -163,11 +165,62 @@ pub(crate) fn tenant(file: &str, tree: &Node, config: &TenantConfig) -> Vec<Prob
             "`*` at either end only",
         );
     }
+    categories(&mut checks, config);
     checks.problems
 }
 
+/// Most lists of a tenant: each is asked for each flow.
+const LISTS_MAX: usize = 64;
+
+/// Names of categories are those that rules can use.
+fn categories(checks: &mut Checks<'_>, config: &TenantConfig) {
+    let expected = "lower-case words joined by hyphens";
+    let is_name = |name: &str| category_name(name).is_some_and(|named| *named == *name);
+    for name in config.categories.keys() {
+        let what = format!("`{name}` is no category's name");
+        checks.require(is_name(name), &["categories", name], what, expected);
+    }
+    for (index, list) in config.lists.iter().enumerate() {
+        let index = index.to_string();
+        if let Some(name) = &list.category {
+            let what = format!("`{name}` is no category's name");
+            checks.require(is_name(name), &["lists", &index, "category"], what, expected);
+        }
+        let csv = matches!(list.format, None | Some(Format::Csv));
+        checks.require(
+            csv || list.category.is_some(),
+            &["lists", &index],
+            "a list without a category",
+            "`category: NAME`",
+        );
+    }
+    checks.require(
+        config.lists.len() <= LISTS_MAX,
+        &["lists"],
+        format!("{} lists", config.lists.len()),
+        "at most 64",
+    );
+}
+
+/// Most ids that Anthropic reads of one header.
+const ANTHROPIC_IDS_MAX: usize = 500;
+
 /// Values become parts of header lists: a comma or a line break would make two of one.
 fn restrictions(checks: &mut Checks<'_>, config: &TenantConfig) {
+    checks.require(
+        config.restrict.anthropic.len() <= ANTHROPIC_IDS_MAX,
+        &["restrict", "anthropic"],
+        format!("{} organisations", config.restrict.anthropic.len()),
+        "at most 500, which is what the vendor reads",
+    );
+    for number in &config.restrict.google_cloud {
+        checks.require(
+            number.bytes().all(|byte| byte.is_ascii_digit()),
+            &["restrict", "google_cloud"],
+            format!("`{number}`"),
+            "the number of an organisation",
+        );
+    }
     for (vendor, values) in config.restrict.by_vendor() {
         for (index, value) in values.iter().enumerate() {
             let graphic = value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');

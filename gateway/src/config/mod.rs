@@ -4,6 +4,7 @@ mod check;
 mod fault;
 mod gateway;
 mod layout;
+mod lists;
 mod load;
 mod problem;
 mod reader;
@@ -26,6 +27,7 @@ pub use gateway::{
     Admin, AdminTls, Events, GatewayConfig, Limits, Listen, Origin, Resolver, Roots,
 };
 pub use layout::{Layout, Secrecy, is_exposed, make_folder, read_text, write_atomically};
+pub use lists::{DomainListFile, Format};
 pub use load::{ReadFailure, read_gateway, read_revocations};
 pub use restrict::Restrict;
 pub use scalar::{

@@ -9,6 +9,13 @@ use serde::{Deserialize, Serialize};
 pub struct Restrict {
     /// Google Workspace domains (`X-GoogApps-Allowed-Domains`).
     pub google: Vec<String>,
+    /// `true` keeps users who are not signed in out of Google Drive
+    /// (`X-GoogApps-Drive-Deny-Anonymous`).
+    pub google_drive_deny_anonymous: Vec<String>,
+    /// Google Cloud organisation numbers (`X-Goog-Allowed-Resources`).
+    pub google_cloud: Vec<String>,
+    /// Domains that may use Gemini Code Assist (`X-GeminiCodeAssist-Allowed-Domains`).
+    pub gemini_code_assist: Vec<String>,
     /// Microsoft Entra tenants, domains or ids (`Restrict-Access-To-Tenants`); the first that is
     /// an id is also the context (`Restrict-Access-Context`).
     pub microsoft: Vec<String>,
@@ -26,9 +33,18 @@ pub struct Restrict {
     pub youtube: Vec<String>,
     /// Webex domains (`CiscoSpark-Allowed-Domains`).
     pub webex: Vec<String>,
+    /// Zoom policy tokens; the first counts (`X-ZoomApps-Policy`).
+    pub zoom: Vec<String>,
+    /// IBM Cloud accounts (`IBM-Cloud-Tenant`).
+    pub ibm_cloud: Vec<String>,
+    /// Asana: the first id is the requester, all are allowed domains
+    /// (`Asana-Allowed-Domains-Requester-Id`, `Asana-Allowed-Domain-Ids`).
+    pub asana: Vec<String>,
     /// `ChatGPT` workspace ids (`ChatGPT-Allowed-Workspace-Id`).
     pub chatgpt: Vec<String>,
-    /// Anthropic organisation ids (`anthropic-allowed-org-ids`).
+    /// `OpenAI` API organisation ids (`OpenAI-Allowed-Organization-Ids`).
+    pub openai: Vec<String>,
+    /// Anthropic organisation ids (`anthropic-allowed-org-ids`), at most 500.
     pub anthropic: Vec<String>,
 }
 
@@ -37,6 +53,9 @@ impl Restrict {
     pub fn by_vendor(&self) -> impl Iterator<Item = (&'static str, &[String])> {
         [
             ("google", self.google.as_slice()),
+            ("google_drive_deny_anonymous", &self.google_drive_deny_anonymous),
+            ("google_cloud", &self.google_cloud),
+            ("gemini_code_assist", &self.gemini_code_assist),
             ("microsoft", &self.microsoft),
             ("microsoft_v2", &self.microsoft_v2),
             ("microsoft_consumer", &self.microsoft_consumer),
@@ -45,7 +64,11 @@ impl Restrict {
             ("github", &self.github),
             ("youtube", &self.youtube),
             ("webex", &self.webex),
+            ("zoom", &self.zoom),
+            ("ibm_cloud", &self.ibm_cloud),
+            ("asana", &self.asana),
             ("chatgpt", &self.chatgpt),
+            ("openai", &self.openai),
             ("anthropic", &self.anthropic),
         ]
         .into_iter()
@@ -70,6 +93,24 @@ const INSERTIONS: &[Insertion] = &[
         vendor: "google",
         hosts: &["*.google.com"],
         header: "X-GoogApps-Allowed-Domains",
+        value: all,
+    },
+    Insertion {
+        vendor: "google_drive_deny_anonymous",
+        hosts: &["*.google.com"],
+        header: "X-GoogApps-Drive-Deny-Anonymous",
+        value: first,
+    },
+    Insertion {
+        vendor: "google_cloud",
+        hosts: &["*.googleapis.com", "*.google.com"],
+        header: "X-Goog-Allowed-Resources",
+        value: organisations,
+    },
+    Insertion {
+        vendor: "gemini_code_assist",
+        hosts: &["cloudcode-pa.googleapis.com", "cloudaicompanion.googleapis.com"],
+        header: "X-GeminiCodeAssist-Allowed-Domains",
         value: all,
     },
     Insertion {
@@ -143,9 +184,39 @@ const INSERTIONS: &[Insertion] = &[
         value: all,
     },
     Insertion {
+        vendor: "zoom",
+        hosts: &["zoom.us", "*.zoom.us", "zoom.com", "*.zoom.com"],
+        header: "X-ZoomApps-Policy",
+        value: first,
+    },
+    Insertion {
+        vendor: "ibm_cloud",
+        hosts: &["cloud.ibm.com", "*.cloud.ibm.com"],
+        header: "IBM-Cloud-Tenant",
+        value: all,
+    },
+    Insertion {
+        vendor: "asana",
+        hosts: &["asana.com", "*.asana.com"],
+        header: "Asana-Allowed-Domains-Requester-Id",
+        value: first,
+    },
+    Insertion {
+        vendor: "asana",
+        hosts: &["asana.com", "*.asana.com"],
+        header: "Asana-Allowed-Domain-Ids",
+        value: all,
+    },
+    Insertion {
         vendor: "chatgpt",
         hosts: &["chatgpt.com"],
         header: "ChatGPT-Allowed-Workspace-Id",
+        value: all,
+    },
+    Insertion {
+        vendor: "openai",
+        hosts: &["api.openai.com"],
+        header: "OpenAI-Allowed-Organization-Ids",
         value: all,
     },
     Insertion {
@@ -157,21 +228,38 @@ const INSERTIONS: &[Insertion] = &[
 ];
 
 impl Restrict {
-    /// The headers to set on requests to `host` (lower case, without port). They replace what the
-    /// client sent under these names; no header is named twice.
+    /// The headers of requests to `host` (lower case, without port): what each is set to, or `None`
+    /// where a client's own copy is only taken out. They replace what the client sent under these
+    /// names; no header is named twice.
     #[must_use]
-    pub fn headers(&self, host: &str) -> Vec<(&'static str, String)> {
-        let mut headers: Vec<(&'static str, String)> = Vec::new();
-        for insertion in INSERTIONS {
+    pub fn headers(&self, host: &str) -> Vec<(&'static str, Option<String>)> {
+        let mut headers: Vec<(&'static str, Option<String>)> = Vec::new();
+        for (insertion, tenants) in self.in_force() {
             if !insertion.hosts.iter().any(|pattern| is_host(pattern, host)) {
                 continue;
             }
-            let tenants = self.by_vendor().find(|(vendor, _)| *vendor == insertion.vendor);
-            let value = tenants.and_then(|(_, tenants)| (insertion.value)(tenants));
-            let named = headers.iter().any(|(header, _)| *header == insertion.header);
-            headers.extend(value.filter(|_| !named).map(|value| (insertion.header, value)));
+            let value = (insertion.value)(tenants);
+            match headers.iter_mut().find(|(header, _)| *header == insertion.header) {
+                Some((_, before @ None)) => *before = value,
+                Some(_) => {}
+                None => headers.push((insertion.header, value)),
+            }
         }
         headers
+    }
+
+    /// Hosts that each vendor in force wants its headers on: a name, or one below it for a
+    /// pattern.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = (&'static str, String)> {
+        self.in_force().flat_map(|(insertion, _)| {
+            insertion.hosts.iter().map(|host| (insertion.vendor, host.replace('*', "www")))
+        })
+    }
+
+    fn in_force(&self) -> impl Iterator<Item = (&'static Insertion, &[String])> {
+        self.by_vendor().filter(|(_, tenants)| !tenants.is_empty()).flat_map(|(vendor, tenants)| {
+            INSERTIONS.iter().filter(move |it| it.vendor == vendor).map(move |it| (it, tenants))
+        })
     }
 }
 
@@ -192,4 +280,13 @@ fn first(tenants: &[String]) -> Option<String> {
 /// The first tenant that is written as a directory id.
 fn directory_id(tenants: &[String]) -> Option<String> {
     tenants.iter().find(|tenant| uuid::Uuid::try_parse(tenant).is_ok()).cloned()
+}
+
+/// The vendor's document that names organisations by number, as base64 of its URL alphabet.
+fn organisations(tenants: &[String]) -> Option<String> {
+    use base64::Engine as _;
+    let resources: Vec<String> =
+        tenants.iter().map(|number| format!("organizations/{number}")).collect();
+    let document = serde_json::json!({ "resources": resources, "options": "strict" });
+    Some(base64::engine::general_purpose::URL_SAFE.encode(document.to_string()))
 }

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fault::Decryption;
+use super::lists::DomainListFile;
 use super::restrict::Restrict;
 use super::scalar::{ByteSize, TokenHash};
 
@@ -27,6 +28,11 @@ pub struct TenantConfig {
     pub decrypt: Decrypt,
     /// Per app (catalog id): which of its instances are the company's own.
     pub instances: BTreeMap<String, Instances>,
+    /// Lists of domains in files, for `category` in rules.
+    pub lists: Vec<DomainListFile>,
+    /// Categories of the tenant's own: per category its names, each for itself and all below it;
+    /// `*.name` only for those below.
+    pub categories: BTreeMap<String, Vec<String>>,
     /// What to look for in content.
     pub content: Content,
     /// What is kept out of events.
@@ -298,5 +304,6 @@ impl TenantConfig {
         self.identity.jwks.iter_mut().for_each(&mut anchor);
         self.privacy.key_file.iter_mut().for_each(&mut anchor);
         self.origin.extra_roots.iter_mut().for_each(&mut anchor);
+        self.lists.iter_mut().map(|list| &mut list.file).for_each(&mut anchor);
     }
 }

@@ -180,17 +180,88 @@ fn tenant_restrictions_go_to_their_vendors_hosts_only() {
         "restrict: {{ google: [acme.test, beta.test], microsoft: [acme.test, {id}], slack: [T1, T2] }}"
     ));
     let headers = |host: &str| config.restrict.headers(host);
-    let google = ("X-GoogApps-Allowed-Domains", "acme.test,beta.test".to_owned());
+    let google = ("X-GoogApps-Allowed-Domains", Some("acme.test,beta.test".to_owned()));
     assert_eq!(headers("mail.google.com"), [google]);
     assert_eq!(headers("google.com.evil.test"), []);
     assert_eq!(headers("evilgoogle.com"), []);
     assert_eq!(headers("login.live.com"), []);
     let entra = headers("login.microsoftonline.com");
-    assert_eq!(entra[0], ("Restrict-Access-To-Tenants", format!("acme.test,{id}")));
-    assert_eq!(entra[1], ("Restrict-Access-Context", id.to_owned()));
+    assert_eq!(entra[0], ("Restrict-Access-To-Tenants", Some(format!("acme.test,{id}"))));
+    assert_eq!(entra[1], ("Restrict-Access-Context", Some(id.to_owned())));
     let slack = headers("acme.slack.com");
-    assert_eq!(slack[0].1, "T1");
-    assert_eq!(slack[1].1, "T1,T2");
+    assert_eq!(slack[0].1.as_deref(), Some("T1"));
+    assert_eq!(slack[1].1.as_deref(), Some("T1,T2"));
+}
+
+#[test]
+fn every_vendors_header_is_set_on_its_hosts() {
+    let lines = [
+        ("google: [acme.test]", "drive.google.com", "X-GoogApps-Allowed-Domains", "acme.test"),
+        (
+            "google_drive_deny_anonymous: [\"true\"]",
+            "drive.google.com",
+            "X-GoogApps-Drive-Deny-Anonymous",
+            "true",
+        ),
+        (
+            "gemini_code_assist: [acme.test]",
+            "cloudcode-pa.googleapis.com",
+            "X-GeminiCodeAssist-Allowed-Domains",
+            "acme.test",
+        ),
+        ("microsoft_v2: [t:p]", "login.live.com", "sec-Restrict-Tenant-Access-Policy", "t:p"),
+        (
+            "microsoft_consumer: [restrict-msa]",
+            "login.live.com",
+            "sec-Restrict-Tenant-Access-Policy",
+            "restrict-msa",
+        ),
+        ("dropbox: [dbtid]", "www.dropbox.com", "X-Dropbox-allowed-Team-Ids", "dbtid"),
+        ("github: [acme]", "api.github.com", "sec-GitHub-allowed-enterprise", "acme"),
+        ("youtube: [Strict]", "youtubei.googleapis.com", "YouTube-Restrict", "Strict"),
+        (
+            "webex: [acme.test]",
+            "idbroker-b-us.webex.com",
+            "CiscoSpark-Allowed-Domains",
+            "acme.test",
+        ),
+        ("zoom: [token]", "us02web.zoom.us", "X-ZoomApps-Policy", "token"),
+        ("ibm_cloud: [acc]", "iam.cloud.ibm.com", "IBM-Cloud-Tenant", "acc"),
+        ("asana: [\"1\", \"2\"]", "app.asana.com", "Asana-Allowed-Domain-Ids", "1,2"),
+        ("chatgpt: [w]", "chatgpt.com", "ChatGPT-Allowed-Workspace-Id", "w"),
+        ("openai: [org-1]", "api.openai.com", "OpenAI-Allowed-Organization-Ids", "org-1"),
+        ("anthropic: [o]", "claude.ai", "anthropic-allowed-org-ids", "o"),
+        (
+            "google_cloud: [\"123\"]",
+            "storage.googleapis.com",
+            "X-Goog-Allowed-Resources",
+            "eyJvcHRpb25zIjoic3RyaWN0IiwicmVzb3VyY2VzIjpbIm9yZ2FuaXphdGlvbnMvMTIzIl19",
+        ),
+    ];
+    for (setting, host, header, value) in lines {
+        let set = tenant(&format!("restrict: {{ {setting} }}")).restrict.headers(host);
+        assert!(set.contains(&(header, Some(value.to_owned()))), "{setting}: {set:?}");
+        assert_eq!(tenant("").restrict.headers(host), []);
+    }
+}
+
+#[test]
+fn a_clients_copy_goes_even_where_nothing_takes_its_place() {
+    let headers =
+        tenant("restrict: { microsoft: [acme.test] }").restrict.headers("login.windows.net");
+    assert!(headers.contains(&("Restrict-Access-Context", None)), "{headers:?}");
+}
+
+#[test]
+fn categories_and_lists_are_named_as_rules_name_them() {
+    let text = "categories: { Partners: [a.test], ok-name: [b.test] }\nlists:\n  - { file: a.txt, format: plain }\n  - { file: b.csv }\n  - { file: c.txt, category: Bad Name }\n";
+    let read = read::<TenantConfig>("tenant.yaml", text).unwrap();
+    let found = check_tenant("tenant.yaml", &read.tree, &read.value);
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(shown.len(), 3, "{shown:#?}");
+    assert!(shown[0].contains("`Partners` is no category's name"), "{shown:#?}");
+    assert!(shown[1].contains("a list without a category"), "{shown:#?}");
+    assert!(shown[2].contains("`Bad Name`"), "{shown:#?}");
 }
 
 #[test]

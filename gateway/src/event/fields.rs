@@ -214,6 +214,13 @@ pub const FIELDS: &[FieldDoc] = &[
     ),
     field("app", "app", "text", "catalog id", r#""dropbox""#),
     field("app", "category", "text", "the app's or site's first category", r#""cloud-storage""#),
+    field(
+        "app",
+        "categories",
+        "list of text",
+        "all categories, the tenant's own included, where there are several",
+        r#"["cloud-storage","partners"]"#,
+    ),
     field("app", "app_tags", "list of text", "tags of the app", r#"["sanctioned"]"#),
     field("app", "risk", "number", "risk of the app, 0 (none) to 100", "20"),
     field("app", "instance", "text", "the instance's own id", r#""acme.test""#),

@@ -208,7 +208,10 @@ pub struct Http {
 #[derive(Clone, Debug, Default)]
 pub struct App {
     pub id: Option<Text>,
+    /// The first of them.
     pub category: Option<Text>,
+    /// All that rules saw, where there are several: those of the app, then the tenant's own.
+    pub categories: Vec<Text>,
     pub tags: Vec<Text>,
     /// 0 (none) to 100.
     pub risk: Option<u8>,

@@ -114,6 +114,7 @@ fn http(line: &mut Line<'_>, http: &Http, setting: &Setting<'_>) {
 fn app(line: &mut Line<'_>, app: &App, redaction: &Redaction) {
     line.text("app", text(&app.id));
     line.text("category", text(&app.category));
+    line.texts("categories", app.categories.iter().map(Text::as_str));
     line.texts("app_tags", app.tags.iter().map(Text::as_str));
     line.number("risk", app.risk.map(u64::from));
     line.text("instance", text(&app.instance));

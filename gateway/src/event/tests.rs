@@ -150,6 +150,7 @@ fn full() -> Record {
         app: App {
             id: text("dropbox"),
             category: text("cloud-storage"),
+            categories: vec!["cloud-storage".into(), "partners".into()],
             tags: vec!["sanctioned".into()],
             risk: Some(20),
             instance: text("acme.test"),

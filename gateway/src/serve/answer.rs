@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use super::flow::{Flow, FlowEnd};
+use super::judge::Asking;
 use super::reach::Unreachable;
 use super::transaction::Transaction;
 use crate::event::Text;
@@ -142,7 +143,7 @@ pub(super) async fn refusal<Io>(
         Kind::Failed => transaction.failed(refusal.label, refusal.blame),
         Kind::Blocked | Kind::Fault | Kind::Coached => {
             transaction.block(refusal.label);
-            transaction.record.verdict.rule = refusal.rule.clone().map(Into::into);
+            transaction.refused_by(refusal.rule.as_deref());
         }
     }
     let proceed = refusal.may_proceed.then(|| {
@@ -161,9 +162,7 @@ pub(super) async fn refusal<Io>(
     let flow = transaction.flow_shared();
     let site = flow.worker.pop.catalog.site(&host);
     if transaction.record.app.id.is_none() {
-        transaction.record.app.id = site.app.map(Text::copied);
-        transaction.record.app.category = site.categories.first().map(|it| Text::copied(it));
-        transaction.record.app.risk = site.risk;
+        transaction.record.app = Asking { flow: &flow, tenant, url: "", request }.describe();
     }
     let notice = Notice {
         kind: refusal.kind,
@@ -210,20 +209,8 @@ pub(super) async fn coach<Io>(
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let app = transaction
-        .record
-        .app
-        .id
-        .as_ref()
-        .map_or_else(|| request.host.text(), |app| Arc::from(app.as_str()));
-    let tenant = transaction.tenant();
-    let rule = tenant.policy.rule(coached.rule)?;
-    let matter = Matter {
-        user: Arc::clone(&flow.session.who.user),
-        device: flow.session.who.device.clone(),
-        app,
-        rule: content_hash(rule),
-    };
+    let rule = transaction.tenant().policy.rule(coached.rule)?.clone();
+    let matter = matter(flow, request, transaction, &rule);
     if let Some(justification) = flow.tenancy.coach.remembered(&matter) {
         transaction.record.verdict.justification = Some(justification.into());
         return Some(coached.proceed());
@@ -237,6 +224,37 @@ where
     let proceed = proceed_url(flow, offer);
     by_rule(client, request, transaction, Kind::Coached, Some(&proceed)).await;
     None
+}
+
+/// What a justification of this exchange is good for.
+fn matter(
+    flow: &Flow,
+    request: &Request,
+    transaction: &Transaction,
+    rule: &policy::Rule,
+) -> Matter {
+    let app = transaction.record.app.id.as_ref();
+    Matter {
+        user: Arc::clone(&flow.session.who.user),
+        device: flow.session.who.device.clone(),
+        app: app.map_or_else(|| request.host.text(), |app| Arc::from(app.as_str())),
+        rule: content_hash(rule),
+    }
+}
+
+/// Whether the user has justified this exchange before, under this rule.
+pub(super) fn justified(
+    flow: &Flow,
+    request: &Request,
+    transaction: &mut Transaction,
+    rule: RuleIndex,
+) -> bool {
+    let tenant = transaction.tenant();
+    let Some(rule) = tenant.policy.rule(rule) else { return false };
+    let matter = matter(flow, request, transaction, rule);
+    let Some(justification) = flow.tenancy.coach.remembered(&matter) else { return false };
+    transaction.record.verdict.justification = Some(justification.into());
+    true
 }
 
 /// Sends the user elsewhere.

@@ -62,7 +62,7 @@ pub(super) async fn withdrawn(flow: &Flow, allowed: impl Fn() -> bool) {
 /// Whether the policy in force now would let this flow pass undecrypted.
 fn still_bypassed(flow: &Flow) -> bool {
     let Some(tenant) = flow.tenant() else { return false };
-    let subject = flow.subject(flow.seen.lock().address);
+    let subject = flow.unread(&tenant, flow.seen.lock().address);
     if !matches!(connect(&tenant.policy, &subject).outcome, Outcome::Allow { .. }) {
         return false;
     }

@@ -79,10 +79,10 @@ async fn open(flow: &Flow, tenant: &Tenant) -> Result<UdpSocket, FlowEnd> {
         .check_name(&flow.asked, flow.port)
         .map_err(|refused| FlowEnd::refused(refused.label(), Blame::Client))?;
     let mut address = flow.asked.ip();
-    let mut verdict = connect(&tenant.policy, &flow.subject(address));
+    let mut verdict = connect(&tenant.policy, &flow.unread(tenant, address));
     if verdict.resolve_permit().is_some() {
         address = Some(first_address(flow, tenant).await?);
-        verdict = connect(&tenant.policy, &flow.subject(address));
+        verdict = connect(&tenant.policy, &flow.unread(tenant, address));
     }
     let permit = match verdict.outcome {
         Outcome::Allow { permit, .. } => permit,

@@ -84,7 +84,8 @@ async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, beg
     match peeked {
         Peeked::Tls { raw, .. } => {
             let site = flow.worker.pop.catalog.site(&flow.host);
-            let (action, rule) = decrypt(&tenant.decrypt, &flow.subject(flow.asked.ip()), &site);
+            let (action, rule) =
+                decrypt(&tenant.decrypt, &flow.subject(&tenant, flow.asked.ip()), &site);
             let rule = rule.map(|rule| Text::copied(&rule.name));
             flow.seen.lock().decrypt_reason =
                 Some(rule.clone().unwrap_or_else(|| "default".into()));
@@ -155,7 +156,7 @@ fn can_show_page(flow: &Flow, tenant: &Tenant, peeked: &Peeked) -> bool {
     match peeked {
         Peeked::Http { .. } => true,
         Peeked::Tls { .. } => {
-            decrypt(&tenant.decrypt, &flow.subject(flow.asked.ip()), &site).0
+            decrypt(&tenant.decrypt, &flow.subject(tenant, flow.asked.ip()), &site).0
                 == DecryptAction::Decrypt
         }
         Peeked::Other { .. } | Peeked::Broken { .. } => false,
@@ -172,11 +173,16 @@ pub(super) async fn connect_gate(
         Host::Ip(address) => Some(address),
         Host::Name(_) => None,
     };
-    let mut verdict = connect(&tenant.policy, &flow.subject(address));
+    let ask = |address| {
+        let subject =
+            if page { flow.subject(tenant, address) } else { flow.unread(tenant, address) };
+        connect(&tenant.policy, &subject)
+    };
+    let mut verdict = ask(address);
     if verdict.resolve_permit().is_some() {
         let resolved = reach::resolve(flow, tenant, &flow.target(Scheme::Https)).await;
         address = resolved.map_err(|error| unreachable_end(&error))?.first().copied();
-        verdict = connect(&tenant.policy, &flow.subject(address));
+        verdict = ask(address);
     }
     let rule_text = |rule| tenant.policy.rule(rule).map(|it| Text::copied(&it.name));
     match verdict.outcome {
@@ -212,7 +218,7 @@ async fn refuse(
 ) {
     let site = flow.worker.pop.catalog.site(&flow.host);
     let bypassed = matches!(peeked, Peeked::Tls { .. })
-        && decrypt(&tenant.decrypt, &flow.subject(flow.asked.ip()), &site).0
+        && decrypt(&tenant.decrypt, &flow.subject(tenant, flow.asked.ip()), &site).0
             != DecryptAction::Decrypt;
     match peeked {
         Peeked::Tls { raw, .. } if !bypassed => {

@@ -15,7 +15,7 @@ use super::connections::{self, After, How};
 use super::flow::Flow;
 use super::forward::{self, Failure, Forwarded};
 use super::gates::{Cleared, Exchange};
-use super::hold::Replay;
+use super::judge::{Asking, ResponseGate};
 use super::pulse::Pulse;
 use super::reach::{self, Opened};
 use super::transaction::Transaction;
@@ -156,7 +156,7 @@ where
     if let Some(refusal) = misplaced(flow, &tenant, way, &request) {
         return refuse(client, &tenant, &request, &mut transaction, &refusal).await;
     }
-    let mut exchange = Exchange { flow, tenant: &tenant, url: &url, replay: Replay::default() };
+    let mut exchange = Exchange::new(flow, &tenant, &url);
     let cleared = exchange.clear(way, client, &request, &mut transaction).await;
     let (permit, dial) = match cleared {
         Cleared::Go { send, dial } => (send, dial),
@@ -269,6 +269,11 @@ impl Exchange<'_> {
                         && forward::may_retry(request, &failure, pooled, &self.replay);
                     if !again {
                         forward::give_up(&mut opened.lease);
+                        if let Some(ruled) = self.stopped.take() {
+                            // What was stopped was not allowed: there is no permit to use.
+                            let _permit = self.obey(client, request, transaction, ruled).await;
+                            return next_after_answer(client, request);
+                        }
                         return self.failed(client, request, transaction, &failure).await;
                     }
                     how = How { fresh: true, http1: how.http1 || failure.wants_http1() };
@@ -304,9 +309,13 @@ impl Exchange<'_> {
         }
         forward::send(permit, &mut opened.lease, request).await?;
         let key = &opened.key;
-        let mut judge = |response: &Response| {
+        let asking = Asking { flow, tenant: self.tenant, url: self.url, request };
+        let gate = ResponseGate { asking, settled: self.settled.as_ref() };
+        let stopped = &mut self.stopped;
+        let mut judge = |response: &Response, transaction: &mut Transaction| {
             *after = After::of(flow, (key, version), request, response);
-            true
+            *stopped = gate.judge(response, transaction);
+            stopped.is_none()
         };
         let (lease, replay) = (&mut opened.lease, &mut self.replay);
         forward::run(client, replay, lease, request, transaction, pulse, &mut judge).await
@@ -346,9 +355,8 @@ impl Exchange<'_> {
         let url = self.url.to_owned();
         let recheck = Box::new(move || {
             let Some(tenant) = flow.tenant() else { return false };
-            let again =
-                Exchange { flow: &flow, tenant: &tenant, url: &url, replay: Replay::default() };
-            let ruling = again.judge(&asked, BodyFacts::None, Gate::RequestHead);
+            let asking = Asking { flow: &flow, tenant: &tenant, url: &url, request: &asked };
+            let ruling = asking.judge(BodyFacts::None, Gate::RequestHead, None);
             // A coach page cannot be shown on an open WebSocket; it was justified when it began.
             matches!(ruling.ruled, Ruled::Allow(_) | Ruled::Coach(_))
         });

@@ -22,8 +22,8 @@ use crate::ident::{Blame, FlowId};
 use crate::snapshot::Tenant;
 use crate::tls::{ClientTls, OriginFacts};
 use crate::tunnel::Session;
-use crate::verdict::ConnectSubject;
 use crate::verdict::pinned::Reason;
+use crate::verdict::{ConnectSubject, by_name};
 
 /// One inner stream and what is known of it.
 pub(super) struct Flow {
@@ -131,7 +131,12 @@ impl Flow {
         }
     }
 
-    pub(super) fn subject<'a>(&'a self, address: Option<IpAddr>) -> ConnectSubject<'a> {
+    /// What policy looks at before anything of the flow is read.
+    pub(super) fn subject<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        address: Option<IpAddr>,
+    ) -> ConnectSubject<'a> {
         ConnectSubject {
             who: &self.session.who,
             access: self.session.access,
@@ -141,7 +146,19 @@ impl Flow {
             port: self.port,
             source_country: None,
             now: now(),
+            labels: &tenant.labels,
+            site: self.worker.pop.catalog.settled_site(&self.host),
         }
+    }
+
+    /// The same of a flow that is not read further: its name is all there will be of the app.
+    pub(super) fn unread<'a>(
+        &'a self,
+        tenant: &'a Tenant,
+        address: Option<IpAddr>,
+    ) -> ConnectSubject<'a> {
+        let site = Some(self.worker.pop.catalog.site(&self.host));
+        ConnectSubject { site, ..self.subject(tenant, address) }
     }
 
     /// The "where" of this flow's records.
@@ -193,9 +210,7 @@ impl Flow {
         record.tls = self.tls();
         record.tls.decrypted.get_or_insert(false);
         let site = self.worker.pop.catalog.site(&self.host);
-        record.app.id = site.app.map(Text::copied);
-        record.app.category = site.categories.first().map(|it| Text::copied(it));
-        record.app.risk = site.risk;
+        record.app = by_name(&tenant.labels, &self.host, &site);
         record.verdict.action = Some(end.action.into());
         record.verdict.rule = end.rule.clone();
         record.verdict.block_reason = end.block_reason.map(Into::into);

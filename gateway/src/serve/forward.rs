@@ -96,7 +96,7 @@ pub(super) enum Forwarded {
 }
 
 /// A response head, judged before it goes on.
-pub(super) type Judge<'j> = &'j mut (dyn FnMut(&Response) -> bool + Send);
+pub(super) type Judge<'j> = &'j mut (dyn FnMut(&Response, &mut Transaction) -> bool + Send);
 
 /// Sends the request. The permit is used up: one exchange, one sending.
 pub(super) async fn send(
@@ -153,7 +153,7 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     {
         transaction.record.http.content_type = Some(crate::event::Text::lossy(content_type));
     }
-    if !judge(&response) {
+    if !judge(&response, transaction) {
         return Err(Failure { blame: Blame::Gateway, ..Failure::origin("blocked_response") });
     }
     super::rewrite::response(&mut response);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_proto::target::{Host, canonical_path};
+use gateway_proto::target::Host;
 use policy::fact::Gate;
 use policy::verdict::{DialPermit, Outcome, SendPermit};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -14,12 +14,13 @@ use super::connections;
 use super::exchange::Way;
 use super::flow::Flow;
 use super::hold::{self, Hold, Replay};
+use super::judge::Asking;
 use super::reach::{self, Target};
 use super::transaction::Transaction;
 use crate::event::Text;
 use crate::exchange::Request;
 use crate::snapshot::Tenant;
-use crate::verdict::{BodyFacts, Held, Ruled, Ruling, Subject, connect, on_exchange};
+use crate::verdict::{BodyFacts, Held, Ruled, Settled, connect};
 
 /// What came of the gates before sending.
 pub(super) enum Cleared {
@@ -34,9 +35,17 @@ pub(super) struct Exchange<'a> {
     pub(super) tenant: &'a Arc<Tenant>,
     pub(super) url: &'a str,
     pub(super) replay: Replay,
+    /// What a held body said, for the response gate.
+    pub(super) settled: Option<Settled>,
+    /// The response gate's verdict against the response.
+    pub(super) stopped: Option<Ruled>,
 }
 
-impl Exchange<'_> {
+impl<'a> Exchange<'a> {
+    pub(super) fn new(flow: &'a Arc<Flow>, tenant: &'a Arc<Tenant>, url: &'a str) -> Self {
+        Self { flow, tenant, url, replay: Replay::default(), settled: None, stopped: None }
+    }
+
     /// Takes the exchange through the gates that come before it is sent.
     pub(super) async fn clear<Io>(
         &mut self,
@@ -61,9 +70,10 @@ impl Exchange<'_> {
         }
         let body = if request.body.is_none() { BodyFacts::None } else { BodyFacts::Unread };
         let began = std::time::Instant::now();
-        let mut ruling = self.judge(request, body, Gate::RequestHead);
+        let mut ruling = self.asking(request).judge(body, Gate::RequestHead, None);
         let mut spent = began.elapsed();
-        if !request.body.is_none() && ruling.needs_body() {
+        let signs_in = ruling.shows_account && self.asking(request).minds_accounts();
+        if !request.body.is_none() && (ruling.needs_body() || signs_in) {
             let held = self.hold(client, request).await;
             let Ok(held) = held else {
                 transaction.failed("request_truncated", crate::ident::Blame::Client);
@@ -73,64 +83,54 @@ impl Exchange<'_> {
             ruling = match &held {
                 Hold::Whole(held) => {
                     transaction.held(held);
-                    self.judge(request, BodyFacts::Held(held), Gate::RequestBody)
+                    self.settled = self.asking(request).settle(held);
+                    let body = BodyFacts::Held(held);
+                    self.asking(request).judge(body, Gate::RequestBody, None)
                 }
                 Hold::Unobtainable(why) => {
                     transaction.not_held(*why);
-                    self.judge(request, BodyFacts::Unobtainable(*why), Gate::RequestBody)
+                    let body = BodyFacts::Unobtainable(*why);
+                    self.asking(request).judge(body, Gate::RequestBody, None)
                 }
             };
             spent += began.elapsed();
         }
         transaction.record.cost.policy = Some(spent);
         transaction.ruled(&mut ruling);
-        match ruling.ruled {
-            Ruled::Allow(send) => Cleared::Go { send, dial },
-            Ruled::Coach(coached) => {
-                match answer::coach(self.flow, client, request, transaction, coached).await {
-                    Some(send) => Cleared::Go { send, dial },
-                    None => Cleared::Answered,
-                }
-            }
-            Ruled::Block(reason) => {
-                answer::block(client, request, transaction, reason).await;
-                Cleared::Answered
-            }
-            Ruled::Redirect => {
-                answer::redirect(client, request, transaction).await;
-                Cleared::Answered
-            }
-            Ruled::Pending(_) => {
-                let refusal = Refusal::guard("undecided");
-                answer::refusal(client, self.tenant, request, transaction, &refusal).await;
-                Cleared::Answered
-            }
+        match self.obey(client, request, transaction, ruling.ruled).await {
+            Some(send) => Cleared::Go { send, dial },
+            None => Cleared::Answered,
         }
     }
 
-    pub(super) fn judge(&self, request: &Request, body: BodyFacts<'_>, gate: Gate) -> Ruling {
-        let (path, query) = split(request.target());
-        let path = canonical_path(path.as_bytes());
-        let host = request.host.text();
-        let mut subject = self.flow.subject(self.flow.seen.lock().address);
-        subject.host = &host;
-        subject.port = request.port;
-        // Resolved or not, this exchange has a destination: a policy that goes by address has
-        // been asked at the connect gate.
-        on_exchange(
-            &Subject {
-                policy: &self.tenant.policy,
-                catalog: &self.flow.worker.pop.catalog,
-                config: &self.tenant.config,
-                connect: subject,
-                request,
-                path: path.as_str(),
-                query,
-                url: self.url,
-                body,
-            },
-            gate,
-        )
+    /// Answers what policy does not let go; the permit of what it does.
+    pub(super) async fn obey<Io>(
+        &self,
+        client: &mut Client<'_, Io>,
+        request: &Request,
+        transaction: &mut Transaction,
+        ruled: Ruled,
+    ) -> Option<SendPermit>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        match ruled {
+            Ruled::Allow(send) => return Some(send),
+            Ruled::Coach(coached) => {
+                return answer::coach(self.flow, client, request, transaction, coached).await;
+            }
+            Ruled::Block(reason) => answer::block(client, request, transaction, reason).await,
+            Ruled::Redirect => answer::redirect(client, request, transaction).await,
+            Ruled::Pending(_) => {
+                let refusal = Refusal::guard("undecided");
+                answer::refusal(client, self.tenant, request, transaction, &refusal).await;
+            }
+        }
+        None
+    }
+
+    pub(super) fn asking<'r>(&'r self, request: &'r Request) -> Asking<'r> {
+        Asking { flow: self.flow, tenant: self.tenant, url: self.url, request }
     }
 
     async fn hold<Io>(
@@ -163,9 +163,10 @@ pub(super) async fn connect_gate(
 ) -> Result<DialPermit, Refusal> {
     let guard = flow.worker.pop.guard.load_full();
     guard.check_name(host, target.port).map_err(|refused| Refusal::guard(refused.label()))?;
-    let mut subject = flow.subject(host.ip());
+    let mut subject = flow.subject(tenant, host.ip());
     subject.host = &target.host;
     subject.port = target.port;
+    subject.site = flow.worker.pop.catalog.settled_site(&target.host);
     let mut verdict = connect(&tenant.policy, &subject);
     if verdict.resolve_permit().is_some() {
         let resolved = reach::resolve(flow, tenant, target).await;
@@ -179,11 +180,6 @@ pub(super) async fn connect_gate(
         Outcome::Redirect { rule } => Err(Refusal::rule(tenant, Some(rule))),
         Outcome::Pending(_) => Err(Refusal::guard("undecided")),
     }
-}
-
-/// Path and query of an origin-form target.
-fn split(target: &str) -> (&str, &str) {
-    target.split_once('?').unwrap_or((target, ""))
 }
 
 /// For the record: what a held body showed.

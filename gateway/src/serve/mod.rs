@@ -17,6 +17,7 @@ mod gates;
 mod hold;
 mod intercept;
 mod issuer;
+mod judge;
 mod notice;
 pub mod pop;
 mod pulse;

@@ -15,7 +15,9 @@ pub(super) fn request(tenant: &Tenant, request: &mut Request, rules: &[RuleIndex
     // Vendors' tenant restrictions, in place of any copy of the client's own.
     for (name, value) in tenant.config.restrict.headers(&request.host.text()) {
         request.fields.remove(name);
-        request.fields.push(name, value);
+        if let Some(value) = value {
+            request.fields.push(name, value);
+        }
     }
     // The rule that stands first wins, so it is applied last.
     for rule in rules.iter().rev() {

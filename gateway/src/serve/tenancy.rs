@@ -22,6 +22,7 @@ use crate::tls::{
 };
 use crate::tunnel::SessionTable;
 use crate::tunnel::accept::TunnelConfig;
+use crate::verdict::accounts::Accounts;
 use crate::verdict::coach::CoachMemory;
 use crate::verdict::pinned::Pinned;
 
@@ -33,6 +34,7 @@ pub struct Tenancy {
     pub pool: Pool,
     pub profiles: Profiles,
     pub coach: CoachMemory,
+    pub accounts: Accounts,
     pub pinned: Pinned,
     /// Issuers' certificates by the URL they were fetched from; `None` where there was none.
     pub(super) issuers: Cache<Box<str>, Option<Bytes>>,
@@ -61,6 +63,7 @@ impl Tenancy {
             pool: Pool::new(workers),
             profiles: Profiles::default(),
             coach: CoachMemory::default(),
+            accounts: Accounts::default(),
             pinned: Pinned::default(),
             issuers: Cache::builder()
                 .max_capacity(issuer::FETCHED_MAX)

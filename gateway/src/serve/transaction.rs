@@ -122,6 +122,14 @@ impl Transaction {
         self.record.verdict.block_reason = Some(reason.into());
     }
 
+    /// A rule refused the whole flow, before this exchange had a verdict of its own.
+    pub(super) fn refused_by(&mut self, name: Option<&str>) {
+        let rules = self.tenant.policy.rules();
+        let place = name.and_then(|name| rules.iter().position(|rule| rule.name == name));
+        self.deciding = place.and_then(|place| u32::try_from(place).ok()).map(RuleIndex);
+        self.record.verdict.rule = name.map(Text::copied);
+    }
+
     /// Takes over what the flow has learned since: the origin's side of it.
     pub(super) fn refresh(&mut self) {
         self.record.tls = self.flow.tls();

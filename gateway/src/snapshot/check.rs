@@ -1,16 +1,20 @@
 //! Everything there is to say of a configuration directory, warnings included.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
 use policy::catalog::Catalog;
 use policy::decrypt::DecryptSource;
+use policy::fact::{Fact, Facts, Key, Value};
+use policy::list::Found;
 use policy::yaml::{Node, Tree};
 use policy::{Problem, Severity, Vocabulary};
 
+use super::lists::Lists;
 use super::source::{Source, TEXT_BYTES_MAX};
-use super::{gateway, tenant};
-use crate::config::{Layout, read_text, sort};
+use super::{Tenant, gateway, tenant};
+use crate::config::{FIRST, Layout, problem, read_text, sort};
 use crate::ident::TenantName;
 
 /// Loads everything, changes nothing, and returns every mistake and warning in order of file and
@@ -22,16 +26,30 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
     let layout = Layout::new(dir);
     let (_, mut problems) = gateway::load(&layout, Source::Live);
     let catalog = Catalog::builtin().ok();
+    let lists = Lists::default();
     let apps: Vec<&str> = catalog.iter().flat_map(Catalog::app_ids).collect();
     let categories = catalog.as_ref().map(Catalog::categories).unwrap_or_default();
     for name in layout.tenant_names()? {
-        let (built, found) = tenant::load(&layout, &name, Source::Live);
+        let (built, found) = tenant::load(&layout, &lists, &name, Source::Live);
         problems.extend(found);
         let dlp: Vec<&str> = built
             .iter()
             .flat_map(|tenant| tenant.config.content.profiles.keys().map(String::as_str))
             .collect();
-        let known = Vocabulary { apps: &apps, categories, dlp: &dlp };
+        let own = built.iter().flat_map(|tenant| tenant.labels.categories());
+        let own: BTreeSet<&str> = own.collect();
+        let own: Vec<&str> = own.into_iter().collect();
+        let categories: Vec<&str> = categories.iter().chain(&own).copied().collect();
+        let known = Vocabulary {
+            apps: &apps,
+            categories: &categories,
+            dlp: &dlp,
+            own_categories: &own,
+            catalog: catalog.as_ref(),
+        };
+        if let (Some(tenant), Some(catalog)) = (&built, &catalog) {
+            problems.extend(unread_restrictions(&layout, tenant, catalog));
+        }
         problems.extend(warnings(&layout, &name, known));
     }
     sort(&mut problems);
@@ -77,6 +95,35 @@ fn warnings(layout: &Layout, name: &TenantName, known: Vocabulary<'_>) -> Vec<Pr
     }
     found.extend(without_effect(layout, &path, &["content", "profiles"]));
     found.retain(|problem| problem.severity == Severity::Warning);
+    found
+}
+
+/// Vendors' restrictions are headers: on a flow that is carried unread they never arrive, and users
+/// sign in to any tenant there.
+fn unread_restrictions(layout: &Layout, tenant: &Tenant, catalog: &Catalog) -> Vec<Problem> {
+    let path = layout.tenant(&tenant.name).join("tenant.yaml");
+    let file = layout.shown(&path);
+    let mut found: Vec<Problem> = Vec::new();
+    for (vendor, host) in tenant.config.restrict.hosts() {
+        let site = catalog.site(&host);
+        let mut own = Found::new();
+        tenant.labels.find(&host, &mut own);
+        let categories: Vec<&str> = site.categories.iter().copied().chain(own).collect();
+        let mut facts = Facts::new();
+        let text = |value| Fact::Known(Value::Text(value));
+        facts.set(Key::Domain, text(&host));
+        facts.set(Key::App, site.app.map_or(Fact::Inapplicable, text));
+        facts.set(Key::AppTag, Fact::Known(Value::Texts(site.tags)));
+        facts.set(Key::Category, Fact::Known(Value::Texts(&categories)));
+        let risk = site.risk.map_or(Fact::Inapplicable, |it| Fact::Known(Value::Number(it.into())));
+        facts.set(Key::Risk, risk);
+        let Some(rule) = tenant.decrypt.may_bypass(&facts) else { continue };
+        let (at, by) = rule.map_or((FIRST, "default"), |rule| (rule.at, rule.name.as_str()));
+        let what = format!("`{by}` carries {host} unread, so `restrict.{vendor}` has no effect");
+        if found.iter().all(|problem| problem.what != what) {
+            found.push(problem(&file, at, what, "that host decrypted, or no restriction"));
+        }
+    }
     found
 }
 

@@ -2,6 +2,7 @@
 
 use policy::Problem;
 
+use super::lists::Lists;
 use super::source::Source;
 use super::{GatewayUnit, Tenant, gateway, tenant};
 use crate::config::{Layout, any_error, sort};
@@ -13,7 +14,7 @@ use crate::ident::TenantName;
 /// Every mistake of both.
 pub fn look(layout: &Layout, name: &TenantName) -> Result<(GatewayUnit, Tenant), Vec<Problem>> {
     let (unit, mut problems) = gateway::load(layout, Source::Live);
-    let (tenant, found) = tenant::load(layout, name, Source::Live);
+    let (tenant, found) = tenant::load(layout, &Lists::default(), name, Source::Live);
     problems.extend(found);
     sort(&mut problems);
     match (unit, tenant) {

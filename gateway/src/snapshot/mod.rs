@@ -5,6 +5,7 @@ mod crls;
 mod gateway;
 mod inotify;
 mod last_good;
+mod lists;
 mod look;
 mod source;
 mod tenant;
@@ -23,7 +24,7 @@ use std::time::SystemTime;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use parking_lot::Mutex;
-use policy::Problem;
+use policy::{Problem, Severity};
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch::{Receiver, Sender};
 
@@ -39,6 +40,7 @@ pub use tunnel::{TunnelError, ensure_tunnel_identity};
 pub use watch::Watcher;
 
 use last_good::Sync;
+use lists::Lists;
 use source::{Source, Stamp};
 use tunnel::TunnelIdentity;
 
@@ -53,6 +55,7 @@ struct Inner {
     gateway: ArcSwap<GatewayUnit>,
     tunnel: ArcSwap<TunnelIdentity>,
     tenants: DashMap<TenantName, Slot>,
+    lists: Lists,
     units: Mutex<BTreeMap<UnitName, UnitState>>,
     changes: Sender<u64>,
 }
@@ -137,6 +140,7 @@ impl Snapshot {
             gateway: ArcSwap::from_pointee(gateway),
             tunnel: ArcSwap::from_pointee(tunnel),
             tenants: DashMap::new(),
+            lists: Lists::default(),
             units: Mutex::new(BTreeMap::from([(UnitName::Gateway, state)])),
             changes: Sender::new(1),
         };
@@ -247,6 +251,7 @@ impl Snapshot {
         let stamp = self.stamp_of(name);
         if !self.is_current(&unit, &stamp, retry) {
             self.reload_tenant(name, Sync::Now);
+            self.inner.lists.sweep(&last_good::lists_folder(&self.inner.layout));
         }
     }
 
@@ -260,7 +265,7 @@ impl Snapshot {
         }
         let stamp = self.stamp_of(name);
         let before = self.tenant(name.as_str());
-        let (mut built, mut problems) = tenant::load(layout, name, Source::Live);
+        let (mut built, mut problems) = tenant::load(layout, &self.inner.lists, name, Source::Live);
         if !any_error(&problems) {
             if let Some(tenant) = &built {
                 last_good::keep_tenant(layout, tenant, sync);
@@ -268,7 +273,8 @@ impl Snapshot {
         } else {
             built = None;
             if before.is_none() {
-                let (last_good, _) = tenant::load(layout, name, Source::LastGood);
+                let (last_good, _) =
+                    tenant::load(layout, &self.inner.lists, name, Source::LastGood);
                 built = last_good;
             }
         }
@@ -361,6 +367,9 @@ impl fmt::Debug for Snapshot {
 /// A mistake in configuration is worth a look, not an alarm: the last good copy goes on.
 fn log_problems(unit: &UnitName, problems: &[Problem]) {
     for problem in problems {
-        tracing::warn!(%unit, "configuration not taken: {problem}");
+        match problem.severity {
+            Severity::Error => tracing::warn!(%unit, "configuration not taken: {problem}"),
+            Severity::Warning => tracing::warn!(%unit, "configuration: {problem}"),
+        }
     }
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use policy::decrypt::{DecryptRules, DecryptSource};
+use policy::list::Labels;
 use policy::yaml::Node;
-use policy::{Policy, Position, Problem};
+use policy::{Policy, Position, Problem, Severity};
 use rustls::pki_types::CertificateDer;
 
 use super::gateway::roots_from;
+use super::lists::{Digest, Lists};
 use super::source::{Source, TEXT_BYTES_MAX};
 use crate::config::{
     FIRST, Layout, Read, TenantConfig, any_error, check_tenant, parse_revocations, position,
@@ -34,6 +36,8 @@ pub struct Tenant {
     /// Short hash of policy.yaml, as in events.
     pub policy_version: Arc<str>,
     pub decrypt: Arc<DecryptRules>,
+    /// Categories of hosts that are the tenant's own.
+    pub labels: Arc<Labels>,
     pub directory: Arc<Directory>,
     /// Keys for tokens, where tokens are accepted.
     pub jwks: Option<Arc<Jwks>>,
@@ -52,6 +56,8 @@ pub struct Tenant {
     pub(super) extra_files: Vec<PathBuf>,
     /// What last loaded, to be kept on disk; emptied once it is.
     pub(super) texts: parking_lot::Mutex<Vec<(&'static str, String)>>,
+    /// The content of each of its lists, in order.
+    pub(super) list_digests: Vec<Digest>,
     origin_digest: Vec<u8>,
 }
 
@@ -107,6 +113,7 @@ impl std::fmt::Debug for PrivacyKey {
 /// Everything needed while one tenant is built.
 struct Build<'a> {
     layout: &'a Layout,
+    lists: &'a Lists,
     folder: PathBuf,
     copies: PathBuf,
     source: Source,
@@ -117,11 +124,13 @@ struct Build<'a> {
 /// Loads a tenant; `None` where anything is wrong with it.
 pub(super) fn load(
     layout: &Layout,
+    lists: &Lists,
     name: &TenantName,
     source: Source,
 ) -> (Option<Tenant>, Vec<Problem>) {
     let mut build = Build {
         layout,
+        lists,
         folder: layout.tenant(name),
         copies: super::last_good::tenant_folder(layout, name),
         source,
@@ -144,6 +153,7 @@ impl Build<'_> {
         let listed = self.listed_tokens();
         let Read { value: config, tree } = config?;
         let decrypt = self.decrypt(&tree);
+        let labels = self.labels(&config, &tree);
         let at = |path: &[&str]| position(&tree, path);
         let identity = &config.identity;
         let directory =
@@ -172,6 +182,8 @@ impl Build<'_> {
         let privacy_key =
             self.privacy_key(config.privacy.key_file.as_deref(), at(&["privacy", "key_file"]));
         extra_files.extend(identity.jwks.clone());
+        extra_files.extend(config.lists.iter().map(|list| list.file.clone()));
+        let (labels, list_digests) = labels?;
         Some(Tenant {
             name: name.clone(),
             generation: 1,
@@ -180,6 +192,8 @@ impl Build<'_> {
             policy: Arc::new(policy?),
             policy_version: short_hash(&policy_text),
             decrypt: Arc::new(decrypt?),
+            labels: Arc::new(labels),
+            list_digests,
             directory: Arc::new(directory?),
             jwks: jwks?.map(Arc::new),
             privacy_key,
@@ -254,6 +268,68 @@ impl Build<'_> {
         let file = self.layout.shown(&self.folder.join("tenant.yaml"));
         let source = DecryptSource::new(tree.child("decrypt").cloned());
         source.compile(&file).map_err(|problems| self.problems.extend(problems)).ok()
+    }
+
+    /// The tenant's lists, and its own names. A last good copy stands in for a file as it was.
+    fn labels(&mut self, config: &TenantConfig, tree: &Node) -> Option<(Labels, Vec<Digest>)> {
+        let mut labels = Labels::default();
+        let mut digests = Vec::new();
+        let kept = match self.source {
+            Source::Live => Vec::new(),
+            Source::LastGood => super::last_good::list_files(self.layout, &self.copies),
+        };
+        let mut sound = true;
+        for (index, named) in config.lists.iter().enumerate() {
+            let file = kept.get(index).unwrap_or(&named.file);
+            match self.lists.load(file, named.format.map(Into::into)) {
+                Ok(loaded) => {
+                    self.note_malformed(&named.file, &loaded.malformed);
+                    digests.push(loaded.digest);
+                    labels.add_list(named.category.as_deref(), loaded.list);
+                }
+                Err(error) => {
+                    let at = position(tree, &["lists", &index.to_string(), "file"]);
+                    let what = format!("`{}`: {error}", self.layout.shown(&named.file));
+                    self.report("tenant.yaml", at, &what, "a list of domains");
+                    sound = false;
+                }
+            }
+        }
+        let own = config.categories.iter().flat_map(|(category, names)| {
+            names.iter().map(|name| (name.as_str(), category.as_str()))
+        });
+        match labels.add_own(own) {
+            Ok(refused) => {
+                for name in refused {
+                    let at = position(tree, &["categories"]);
+                    let what = format!("`{name}` is no name");
+                    self.report("tenant.yaml", at, &what, "`example.com` or `*.example.com`");
+                    sound = false;
+                }
+            }
+            Err(error) => {
+                let at = position(tree, &["categories"]);
+                self.report("tenant.yaml", at, &error.to_string(), "fewer names");
+                sound = false;
+            }
+        }
+        sound.then_some((labels, digests))
+    }
+
+    /// Lines that were not understood are worth a look; the list is used all the same.
+    fn note_malformed(&mut self, file: &Path, malformed: &(usize, Vec<(u32, String)>)) {
+        let shown = self.layout.shown(file);
+        let (count, lines) = malformed;
+        for (line, text) in lines {
+            self.problems.push(Problem {
+                file: shown.clone(),
+                line: *line,
+                column: 1,
+                what: format!("`{}` is no name ({count} such lines)", text.escape_debug()),
+                expected: "a line of the list's format".to_owned(),
+                severity: Severity::Warning,
+            });
+        }
     }
 
     /// Authorities are read live also for a last good copy: private keys are kept in one place.

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use policy::Policy;
 use policy::catalog::Site;
 use policy::decrypt::{DecryptAction, DecryptRule, DecryptRules, DecryptVerdict};
+use policy::list::Labels;
 use policy::verdict::{DialPermit, Verdict};
 
 use super::facts;
@@ -24,6 +25,11 @@ pub struct ConnectSubject<'a> {
     pub source_country: Option<&'a str>,
     /// Seconds since the Unix epoch.
     pub now: i64,
+    /// Categories of hosts that are the tenant's own.
+    pub labels: &'a Labels,
+    /// What the name says of the app, where nothing that comes later can say otherwise: no other
+    /// app shares the host, or the flow is not read.
+    pub site: Option<Site<'a>>,
 }
 
 /// The connect gate's answer. Asked again with an address where it waits for one.

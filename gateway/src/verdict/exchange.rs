@@ -6,9 +6,11 @@ use policy::fact::{Gate, KeySet, Unobtainable};
 use policy::verdict::{BlockReason, Outcome, RuleIndex, SendPermit, Verdict};
 use smallvec::SmallVec;
 
+use super::accounts::Account;
 use super::connect::ConnectSubject;
 use super::facts;
-use super::held::Held;
+use super::held::{Held, Settled};
+use super::response::ResponseFacts;
 use crate::config::TenantConfig;
 use crate::event::{self, Text};
 use crate::exchange::Request;
@@ -21,6 +23,10 @@ pub enum BodyFacts<'a> {
     /// It has not been read; it can be held.
     Unread,
     Held(&'a Held),
+    /// It was held, judged and sent.
+    Settled(&'a Settled),
+    /// It was sent unread: no rule that could win asked for it.
+    Passed,
     /// It cannot be held, or not whole.
     Unobtainable(Unobtainable),
 }
@@ -38,6 +44,10 @@ pub struct Subject<'a> {
     /// `scheme://host/path?query`.
     pub url: &'a str,
     pub body: BodyFacts<'a>,
+    /// The account that the user last signed in to the app with.
+    pub account: Option<&'a Account>,
+    /// Only at the response gate.
+    pub response: Option<ResponseFacts<'a>>,
 }
 
 /// What policy says of an exchange at one gate.
@@ -49,6 +59,8 @@ pub struct Ruling {
     pub set_headers: SmallVec<[RuleIndex; 4]>,
     /// Facts that later gates must gather; those of the body mean that it is held.
     pub waits_for: KeySet,
+    /// The body shows who signs in, which is worth remembering.
+    pub shows_account: bool,
     /// What the record says of app, instance, activity and object.
     pub app: event::App,
 }
@@ -106,7 +118,9 @@ impl Ruled {
 pub fn on_exchange(subject: &Subject<'_>, gate: Gate) -> Ruling {
     let mut judged: Option<Judged> = None;
     let mut operations = Vec::new();
+    let mut shows_account = false;
     let mut app = facts::of_each_operation(subject, |classification, operation, facts| {
+        shows_account |= classification.wants_body && operation.activity == "login";
         let next = Judged::of(subject.policy.judge(gate, facts));
         if classification.operations.len() > 1 {
             operations.push(operation_record(subject.policy, operation, &next));
@@ -124,8 +138,27 @@ pub fn on_exchange(subject: &Subject<'_>, gate: Gate) -> Ruling {
         alerts: judged.alerts,
         set_headers: judged.set_headers,
         waits_for: judged.waits_for,
+        shows_account,
         app,
     }
+}
+
+/// What the record says of an exchange that had no verdict of its own.
+#[must_use]
+pub fn describe(subject: &Subject<'_>) -> event::App {
+    facts::of_each_operation(subject, |_, _, _| {})
+}
+
+/// What is kept of a held body for the response gate.
+#[must_use]
+pub fn settle(subject: &Subject<'_>, held: &Held) -> Settled {
+    let mut settled =
+        Settled { held: held.without_bytes(), instance: None, operations: SmallVec::new() };
+    facts::of_each_operation(subject, |classification, operation, _| {
+        settled.instance = classification.instance.as_deref().map(ToOwned::to_owned);
+        settled.operations.push(operation.clone().into_owned());
+    });
+    settled
 }
 
 /// One operation's verdict, in a form that can be compared.

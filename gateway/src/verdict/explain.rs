@@ -39,7 +39,7 @@ pub struct Setting<'a> {
 pub fn explain(setting: &Setting<'_>, question: &Question) -> Explanation {
     let host = question.request.host.text();
     let address = question.request.host.ip().or(question.address);
-    let connect = ConnectSubject {
+    let mut connect = ConnectSubject {
         who: &question.who,
         access: AccessMethod::Tls,
         source: question.source,
@@ -48,6 +48,8 @@ pub fn explain(setting: &Setting<'_>, question: &Question) -> Explanation {
         port: question.request.port,
         source_country: None,
         now: question.now,
+        labels: &setting.tenant.labels,
+        site: setting.catalog.settled_site(&host),
     };
     let site = setting.catalog.site(&host);
     let (action, rule) = decrypt(&setting.tenant.decrypt, &connect, &site);
@@ -55,9 +57,12 @@ pub fn explain(setting: &Setting<'_>, question: &Question) -> Explanation {
     let tls = question.request.scheme == Scheme::Https;
     let decryption = if tls { Decryption::of(action, rule) } else { Decryption::not_tls() };
     let mut answer = Explanation::of_site(question, &site, decryption);
+    let unread = tls && action != DecryptAction::Decrypt;
+    if unread {
+        connect.site = Some(site);
+    }
     let mut asking = Asking { setting, question, answer: &mut answer };
-    if asking.guarded(address) || asking.connect(&connect, tls && action != DecryptAction::Decrypt)
-    {
+    if asking.guarded(address) || asking.connect(&connect, unread) {
         return answer;
     }
     match action {
@@ -136,6 +141,8 @@ impl Asking<'_> {
             query,
             url: &url,
             body: if request.body.is_none() { BodyFacts::None } else { BodyFacts::Unread },
+            account: None,
+            response: None,
         };
         let ruling = self.gate(&subject, Gate::RequestHead);
         if request.body.is_none() || !ruling.needs_body() {

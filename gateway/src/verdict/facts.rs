@@ -1,11 +1,15 @@
 //! Facts: what policy looks at, made of what is known of a flow or an exchange. Verdicts and their
 //! explanations are made from the same.
 
+use std::borrow::Cow;
+
 use policy::catalog::{Classification, Operation, RequestView, Site};
 use policy::fact::{Fact, Facts, Key, Unobtainable, Value};
+use policy::list::{Found, Labels};
 use smallvec::SmallVec;
 
 use super::connect::ConnectSubject;
+use super::content::{self, Carries};
 use super::exchange::{BodyFacts, Subject};
 use super::instance;
 use crate::event::{self, InstanceKind, Text};
@@ -13,8 +17,12 @@ use crate::event::{self, InstanceKind, Text};
 /// Asks with the facts of the connect gate.
 pub(super) fn of_flow<R>(subject: &ConnectSubject<'_>, ask: impl FnOnce(&Facts<'_>) -> R) -> R {
     let groups = groups(subject);
+    let categories = subject.site.as_ref().map(|site| categories(subject, site));
     let mut facts = Facts::new();
     set_connect_facts(&mut facts, subject, &groups);
+    if let (Some(site), Some(categories)) = (&subject.site, &categories) {
+        set_site_facts(&mut facts, site, categories);
+    }
     ask(&facts)
 }
 
@@ -27,9 +35,10 @@ pub(super) fn before_decryption<R>(
     ask: impl FnOnce(&Facts<'_>) -> R,
 ) -> R {
     let groups = groups(subject);
+    let categories = categories(subject, site);
     let mut facts = Facts::new();
     set_connect_facts(&mut facts, subject, &groups);
-    set_site_facts(&mut facts, site);
+    set_site_facts(&mut facts, site, &categories);
     if subject.address.is_none() {
         facts.set(Key::DestIp, Fact::Unobtainable(Unobtainable::NotDecrypted));
     }
@@ -43,7 +52,7 @@ pub(super) fn of_each_operation(
     mut ask: impl FnMut(&Classification<'_, '_>, &Operation<'_>, &Facts<'_>),
 ) -> event::App {
     let header = |name: &str| subject.request.fields.text(name);
-    let classification = subject.catalog.classify(&RequestView {
+    let mut classification = subject.catalog.classify(&RequestView {
         method: subject.request.method(),
         host: subject.connect.host,
         path: subject.path,
@@ -54,33 +63,118 @@ pub(super) fn of_each_operation(
             _ => None,
         },
     });
+    let carries = complete(subject, &mut classification);
     let configured = classification.site.app.and_then(|app| subject.config.instances.get(app));
     let instance_kind = instance::kind(configured, classification.instance.as_deref());
 
     let groups = groups(&subject.connect);
+    let categories = categories(&subject.connect, &classification.site);
     let mut instances: SmallVec<[&str; 2]> = SmallVec::new();
     instances.push(instance_kind.as_str());
     instances.extend(classification.instance.as_deref());
 
-    let file_names: SmallVec<[&str; 4]> = match subject.body {
-        BodyFacts::Held(held) => held.file_names.iter().map(String::as_str).collect(),
-        _ => SmallVec::new(),
-    };
+    let files = content::files(subject, &classification, carries);
     let mut facts = Facts::new();
     set_connect_facts(&mut facts, &subject.connect, &groups);
-    set_site_facts(&mut facts, &classification.site);
-    set_request_facts(&mut facts, subject, &classification, &instances, &file_names);
+    set_site_facts(&mut facts, &classification.site, &categories);
+    set_request_facts(&mut facts, subject, &classification, &instances);
+    files.set(&mut facts, subject, carries);
     for operation in &classification.operations {
         set_operation_facts(&mut facts, subject, &classification, operation);
         ask(&classification, operation, &facts);
     }
-    app_record(&classification, instance_kind)
+    let mut record = app_record(&classification, instance_kind);
+    note_categories(&mut record, &categories);
+    record
+}
+
+/// Puts in what is known beside the request: what its body said when it was held, what its response
+/// shows, and the account that the user signed in with. Tells whose body carries content.
+fn complete<'a>(subject: &Subject<'a>, told: &mut Classification<'_, 'a>) -> Carries {
+    if let BodyFacts::Settled(settled) = subject.body {
+        told.operations = settled.operations.iter().cloned().collect();
+        told.instance = settled.instance.as_deref().map(Cow::Borrowed);
+    }
+    let mut carries = Carries::Request;
+    if let Some(response) = &subject.response {
+        if let [only] = told.operations.as_mut_slice()
+            && let Some(refined) = response.refine(subject.catalog, only)
+        {
+            only.activity = refined.activity;
+            only.object = refined.object.or_else(|| only.object.take());
+            only.object_type = refined.object_type.or_else(|| only.object_type.take());
+        }
+        let downloads = told.operations.iter().any(|operation| operation.activity == "download");
+        if downloads || matches!(subject.body, BodyFacts::None) {
+            carries = Carries::Response;
+        }
+    }
+    let Some(account) = subject.account else { return carries };
+    // Who signs in is about to be another.
+    let signs = |it: &Operation<'_>| matches!(it.activity, "login" | "login_failed" | "logout");
+    if told.operations.iter().any(signs) {
+        return carries;
+    }
+    if told.instance.is_none() {
+        told.instance = account.instance.as_deref().map(Cow::Borrowed);
+    }
+    for operation in told.operations.iter_mut().filter(|it| it.from_user.is_none()) {
+        operation.from_user = account.user.as_deref().map(Cow::Borrowed);
+    }
+    carries
 }
 
 type Groups<'a> = SmallVec<[&'a str; 8]>;
 
 fn groups<'a>(subject: &ConnectSubject<'a>) -> Groups<'a> {
     subject.who.groups.iter().map(|group| &**group).collect()
+}
+
+/// A host's categories: those of its app, then the tenant's own. One that the tenant names is not
+/// unknown.
+type Categories<'a> = SmallVec<[&'a str; 8]>;
+
+fn categories<'a>(subject: &ConnectSubject<'a>, site: &Site<'a>) -> Categories<'a> {
+    let mut own = Found::new();
+    subject.labels.find(subject.host, &mut own);
+    let of_app = site.categories.iter().copied();
+    let known = of_app.filter(|category| own.is_empty() || *category != UNKNOWN);
+    let mut all: Categories<'a> = known.collect();
+    for category in own {
+        if !all.contains(&category) {
+            all.push(category);
+        }
+    }
+    all
+}
+
+/// The category of what nobody describes.
+const UNKNOWN: &str = "unknown";
+
+/// Records every category that rules saw; the first alone where there is no other.
+fn note_categories(record: &mut event::App, categories: &[&str]) {
+    record.category = categories.first().map(|it| Text::copied(it));
+    if categories.len() > 1 {
+        record.categories = categories.iter().map(|it| Text::copied(it)).collect();
+    }
+}
+
+/// What a record says of a flow's app by its name, where no request was seen.
+#[must_use]
+pub fn by_name(labels: &Labels, host: &str, site: &Site<'_>) -> event::App {
+    let mut own = Found::new();
+    labels.find(host, &mut own);
+    let known = site.categories.iter().filter(|it| own.is_empty() || **it != UNKNOWN);
+    let mut all: Categories<'_> = known.copied().collect();
+    all.extend(own);
+    let mut record = event::App {
+        id: site.app.map(Text::copied),
+        tags: site.tags.iter().map(|tag| Text::copied(tag)).collect(),
+        risk: site.risk,
+        ..event::App::default()
+    };
+    note_categories(&mut record, &all);
+    record
 }
 
 fn text<'a>(value: Option<&'a str>) -> Fact<'a> {
@@ -110,10 +204,10 @@ fn set_connect_facts<'a>(
     facts.set(Key::DestCountry, Fact::Unobtainable(Unobtainable::EngineDown));
 }
 
-fn set_site_facts<'a>(facts: &mut Facts<'a>, site: &'a Site<'_>) {
+fn set_site_facts<'a>(facts: &mut Facts<'a>, site: &Site<'a>, categories: &'a [&'a str]) {
     facts.set(Key::App, text(site.app));
     facts.set(Key::AppTag, Fact::Known(Value::Texts(site.tags)));
-    facts.set(Key::Category, Fact::Known(Value::Texts(site.categories)));
+    facts.set(Key::Category, Fact::Known(Value::Texts(categories)));
     let risk = site.risk.map_or(Fact::Inapplicable, |it| Fact::Known(Value::Number(it.into())));
     facts.set(Key::Risk, risk);
 }
@@ -123,29 +217,11 @@ fn set_request_facts<'f>(
     subject: &'f Subject<'_>,
     classification: &'f Classification<'_, '_>,
     instances: &'f [&'f str],
-    file_names: &'f [&'f str],
 ) {
     let undecided = classification.wants_body && matches!(subject.body, BodyFacts::Unread);
     facts.set(Key::Instance, pending_if(undecided, Fact::Known(Value::Texts(instances))));
     facts.set(Key::Url, Fact::Known(Value::Text(subject.url)));
     facts.set(Key::Method, Fact::Known(Value::Text(subject.request.method())));
-    let by_body = |fact: Option<Fact<'f>>| match subject.body {
-        BodyFacts::None => Fact::Inapplicable,
-        BodyFacts::Unread => fact.unwrap_or(Fact::Deferred),
-        BodyFacts::Held(_) => fact.unwrap_or(Fact::Inapplicable),
-        BodyFacts::Unobtainable(why) => fact.unwrap_or(Fact::Unobtainable(why)),
-    };
-    let held = match subject.body {
-        BodyFacts::Held(held) => Some(held),
-        _ => None,
-    };
-    let known = |value: Option<&'f str>| value.map(|it| Fact::Known(Value::Text(it)));
-    facts.set(Key::ContentType, by_body(known(subject.request.fields.text("content-type"))));
-    let names = (!file_names.is_empty()).then_some(Fact::Known(Value::Texts(file_names)));
-    facts.set(Key::FileName, by_body(names));
-    facts.set(Key::FileType, by_body(known(held.and_then(|it| it.file_type.as_deref()))));
-    let size = held.and_then(|it| it.file_size).map(|it| Fact::Known(Value::Number(it)));
-    facts.set(Key::FileSize, by_body(size));
     // No engine is part of this gateway yet: there is nothing such rules could match, and `check`
     // says so of each.
     facts.set(Key::Dlp, Fact::Inapplicable);
@@ -160,10 +236,21 @@ fn set_operation_facts<'f>(
     operation: &'f Operation<'_>,
 ) {
     let undecided = classification.wants_body && matches!(subject.body, BodyFacts::Unread);
-    let activity = Fact::Known(Value::Text(operation.activity));
+    let activity = Fact::Known(activity(operation.activity));
     facts.set(Key::Activity, pending_if(undecided, activity));
     facts.set(Key::FromUser, pending_if(undecided, text(operation.from_user.as_deref())));
     facts.set(Key::ToUser, pending_if(undecided, text(operation.to_user.as_deref())));
+}
+
+/// A login that was refused is a login all the same: a rule that allows one lets the user see that
+/// the password was wrong.
+#[must_use]
+pub fn activity(name: &str) -> Value<'_> {
+    if name == "login_failed" {
+        Value::Texts(&["login_failed", "login"])
+    } else {
+        Value::Text(name)
+    }
 }
 
 fn pending_if(undecided: bool, fact: Fact<'_>) -> Fact<'_> {
@@ -175,7 +262,8 @@ fn app_record(classification: &Classification<'_, '_>, kind: InstanceKind) -> ev
     let copied = |text: Option<&str>| text.map(Text::copied);
     event::App {
         id: copied(classification.site.app),
-        category: classification.site.categories.first().map(|it| Text::copied(it)),
+        category: None,
+        categories: Vec::new(),
         tags: classification.site.tags.iter().map(|tag| Text::copied(tag)).collect(),
         risk: classification.site.risk,
         instance: copied(classification.instance.as_deref()),

@@ -2,7 +2,11 @@
 
 use bytes::Bytes;
 use gateway_proto::multipart;
+use policy::catalog::Operation;
 use policy::fact::Unobtainable;
+use smallvec::SmallVec;
+
+use super::file_type;
 
 /// What a whole body says of the files it carries.
 #[derive(Debug, Default)]
@@ -15,16 +19,35 @@ pub struct Held {
     pub file_size: Option<u64>,
 }
 
+/// What a held body said, without its bytes: they need not be kept until the response comes.
+#[derive(Debug)]
+pub struct Settled {
+    pub(super) held: Held,
+    pub(super) instance: Option<String>,
+    pub(super) operations: SmallVec<[Operation<'static>; 1]>,
+}
+
 impl Held {
+    /// The same files, without the bytes.
+    pub(super) fn without_bytes(&self) -> Self {
+        Self {
+            bytes: Bytes::new(),
+            file_names: self.file_names.clone(),
+            file_type: self.file_type.clone(),
+            file_size: self.file_size,
+        }
+    }
+
     /// Reads a whole body of this Content-Type (empty where there is none).
     ///
     /// # Errors
     /// Where it is malformed: the origin may read it otherwise, so nothing in it may be believed.
     pub fn of(content_type: &[u8], bytes: Bytes) -> Result<Self, Unobtainable> {
-        let parts = multipart::parts(content_type, &bytes).map_err(|_| Unobtainable::Unreadable)?;
+        let parts = parts(content_type, &bytes).ok_or(Unobtainable::Unreadable)?;
         let Some(parts) = parts else {
             let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            return Ok(Self { file_size: Some(size), bytes, ..Self::default() });
+            let file_type = file_type::of_content(&bytes).map(ToOwned::to_owned);
+            return Ok(Self { file_size: Some(size), bytes, file_type, ..Self::default() });
         };
         let files: Vec<_> = parts.into_iter().filter(multipart::Part::is_file).collect();
         let file_size = files.iter().map(|file| file.bytes).max();
@@ -34,5 +57,51 @@ impl Held {
             .flatten()
             .collect();
         Ok(Self { bytes, file_names, file_type: None, file_size })
+    }
+}
+
+/// Largest body whose lines are mended to be read: what clients send in one piece with its
+/// description, and no more memory than that for a moment.
+const MENDED_BYTES_MAX: usize = 8 << 20;
+
+/// The parts of a multipart body; `Some(None)` where it is none, `None` where it cannot be read in
+/// one way only. What is not a form (RFC 2387) may end its lines without CR: some API clients send
+/// that and their origins take it, while a form that does is read differently by different origins.
+#[expect(clippy::option_option, reason = "malformed, none, or parts")]
+fn parts(content_type: &[u8], bytes: &[u8]) -> Option<Option<Vec<multipart::Part>>> {
+    if let Ok(parts) = multipart::parts(content_type, bytes) {
+        return Some(parts);
+    }
+    let kind = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+    let is_form = kind.eq_ignore_ascii_case(b"multipart/form-data");
+    if is_form || bytes.len() > MENDED_BYTES_MAX {
+        return None;
+    }
+    let mut mended = Vec::with_capacity(bytes.len() + bytes.len() / 16);
+    let mut before = 0;
+    for &byte in bytes {
+        if byte == b'\n' && before != b'\r' {
+            mended.push(b'\r');
+        }
+        mended.push(byte);
+        before = byte;
+    }
+    multipart::parts(content_type, &mended).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn only_what_is_no_form_may_leave_out_the_cr() {
+        let body = "--b\nContent-Disposition: attachment; filename=\"a.pem\"\n\nkey\n--b--\n";
+        let of = |kind: &str| {
+            Held::of(format!("{kind}; boundary=b").as_bytes(), Bytes::from_static(body.as_bytes()))
+        };
+        assert_eq!(of("multipart/related").unwrap().file_names, ["a.pem"]);
+        assert_eq!(of("multipart/form-data").unwrap_err(), Unobtainable::Unreadable);
     }
 }

@@ -22,13 +22,20 @@ pub(super) fn kind(configured: Option<&Instances>, instance: Option<&str>) -> In
 
 /// Exact or with `*` at either end, whatever the case.
 fn matches(pattern: &str, text: &str) -> bool {
-    let pattern = pattern.to_ascii_lowercase();
-    let text = text.to_ascii_lowercase();
-    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-        (Some(_), Some(_)) => text.contains(pattern.trim_matches('*')),
-        (Some(end), None) => text.ends_with(end),
-        (None, Some(start)) => text.starts_with(start),
-        (None, None) => text == pattern,
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let same = |part: Option<&[u8]>, wanted: &[u8]| {
+        part.is_some_and(|part| part.eq_ignore_ascii_case(wanted))
+    };
+    match (pattern.strip_prefix(b"*"), pattern.strip_suffix(b"*")) {
+        (Some(inner), Some(_)) => {
+            let inner = inner.strip_suffix(b"*").unwrap_or_default();
+            inner.is_empty() || text.windows(inner.len()).any(|part| same(Some(part), inner))
+        }
+        (Some(end), None) => {
+            same(text.len().checked_sub(end.len()).and_then(|at| text.get(at..)), end)
+        }
+        (None, Some(start)) => same(text.get(..start.len()), start),
+        (None, None) => same(Some(text), pattern),
     }
 }
 
@@ -43,5 +50,15 @@ mod tests {
         assert_eq!(kind(Some(&own), Some("other")), InstanceKind::Personal);
         assert_eq!(kind(Some(&own), None), InstanceKind::Unknown);
         assert_eq!(kind(None, Some("other")), InstanceKind::Unknown);
+        for (pattern, text, wanted) in [
+            ("*.Acme.test", "EU.acme.test", true),
+            ("*acme*", "my-ACME-eu", true),
+            ("*", "anything", true),
+            ("acme", "acme-eu", false),
+            ("acme.test", "xacme.test", false),
+            ("*longer than it*", "it", false),
+        ] {
+            assert_eq!(matches(pattern, text), wanted, "{pattern} {text}");
+        }
     }
 }

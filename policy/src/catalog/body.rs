@@ -209,7 +209,7 @@ pub(super) struct Part<'a> {
 
 impl<'a> Part<'a> {
     fn disposition(&self, parameter: &str) -> Option<Cow<'a, str>> {
-        self.head.split("\r\n").find_map(|line| {
+        self.head.lines().find_map(|line| {
             let (name, value) = line.split_once(':')?;
             name.trim().eq_ignore_ascii_case("content-disposition").then_some(())?;
             text::parameter(value, parameter)
@@ -220,6 +220,8 @@ impl<'a> Part<'a> {
 /// The parts of a multipart body, in order.
 pub(super) struct Parts<'a> {
     rest: &'a [u8],
+    /// What ends lines: some clients leave out the CR, and some origins take that.
+    newline: &'static str,
     delimiter: Vec<u8>,
     seen: usize,
     /// The closing delimiter was reached.
@@ -228,11 +230,12 @@ pub(super) struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     pub(super) fn new(body: &'a [u8], boundary: &str) -> Self {
-        let delimiter = format!("\r\n--{boundary}").into_bytes();
-        let dash = delimiter.get(2..).unwrap_or_default();
-        let start = memmem::find(body, dash).map_or(body.len(), |at| at + dash.len());
+        let dash = format!("--{boundary}");
+        let start = memmem::find(body, dash.as_bytes()).map_or(body.len(), |at| at + dash.len());
         let rest = body.get(start..).unwrap_or_default();
-        Self { rest, delimiter, seen: 0, closed: false }
+        let newline = if rest.starts_with(b"\n") { "\n" } else { "\r\n" };
+        let delimiter = format!("{newline}{dash}").into_bytes();
+        Self { rest, newline, delimiter, seen: 0, closed: false }
     }
 }
 
@@ -245,14 +248,16 @@ impl<'a> Iterator for Parts<'a> {
             return None;
         }
         self.seen += 1;
-        let line = memmem::find(self.rest, b"\r\n")?;
-        let body = self.rest.get(line + 2..)?;
+        let newline = self.newline.as_bytes();
+        let line = memmem::find(self.rest, newline)?;
+        let body = self.rest.get(line + newline.len()..)?;
         // a part without a head begins with the blank line
-        let (head, content) = match body.strip_prefix(b"\r\n") {
+        let (head, content) = match body.strip_prefix(newline) {
             Some(content) => (&[][..], content),
             None => {
-                let end = memmem::find(body, b"\r\n\r\n")?;
-                (body.get(..end)?, body.get(end + 4..)?)
+                let blank = if newline.len() == 1 { &b"\n\n"[..] } else { b"\r\n\r\n" };
+                let end = memmem::find(body, blank)?;
+                (body.get(..end)?, body.get(end + blank.len()..)?)
             }
         };
         if self.seen > PARTS_MAX {

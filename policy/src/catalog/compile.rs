@@ -38,7 +38,11 @@ pub(super) fn catalog(files: &[(&str, &str)]) -> Result<Catalog, Vec<Problem>> {
             apps.push(entry(&raw.category, app, &mut tell));
         }
     }
-    if problems.is_empty() { Ok(Catalog { apps, domains }) } else { Err(problems) }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let ids = apps.iter().enumerate().map(|(place, app)| (app.id.clone(), place)).collect();
+    Ok(Catalog { apps, ids, domains })
 }
 
 /// Reads one file.

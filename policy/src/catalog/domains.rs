@@ -79,12 +79,28 @@ impl Domains {
         self.find(host, |owners| owners.by_host(host))
     }
 
+    /// The app that owns the host whatever the path, `Some(None)` where none does; `None` where
+    /// some path of the host is another app's.
+    pub(super) fn settled(&self, host: &str) -> Option<Option<usize>> {
+        let by_path = |owners: &Owners| {
+            owners.parts.iter().any(|part| part.path.is_some() && part.owns_host(host))
+        };
+        let found = self.find(host, |owners| {
+            if by_path(owners) { Some(None) } else { owners.by_host(host).map(Some) }
+        });
+        match found {
+            None => Some(None),
+            Some(None) => None,
+            Some(app) => Some(app),
+        }
+    }
+
     /// The app that owns this path of the host.
     pub(super) fn by_request(&self, host: &str, path: &str) -> Option<usize> {
         self.find(host, |owners| owners.by_request(host, path))
     }
 
-    fn find(&self, host: &str, pick: impl Fn(&Owners) -> Option<usize>) -> Option<usize> {
+    fn find<T>(&self, host: &str, pick: impl Fn(&Owners) -> Option<T>) -> Option<T> {
         if let Some(app) = self.names.get(host).and_then(|name| pick(&name.exact)) {
             return Some(app);
         }

@@ -28,9 +28,12 @@ mod coverage;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod strangers;
+#[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use smallvec::SmallVec;
@@ -155,6 +158,7 @@ impl std::error::Error for Problem {}
 #[derive(Debug)]
 pub struct Catalog {
     apps: Vec<signature::AppEntry>,
+    ids: HashMap<Box<str>, usize>,
     domains: domains::Domains,
 }
 
@@ -184,6 +188,14 @@ impl Catalog {
             .map_or(Site::UNKNOWN, |app| app.site())
     }
 
+    /// What the host alone says, where no path can say otherwise: good enough to decide before a
+    /// request is seen. `None` for hosts that several apps share by their paths.
+    #[must_use]
+    pub fn settled_site(&self, host: &str) -> Option<Site<'_>> {
+        let app = self.domains.settled(host)?.and_then(|index| self.apps.get(index));
+        Some(app.map_or(Site::UNKNOWN, |app| app.site()))
+    }
+
     /// App, instance and operations of a request. Total; time linear in the request.
     #[must_use]
     pub fn classify<'a>(&self, request: &RequestView<'a>) -> Classification<'_, 'a> {
@@ -204,7 +216,7 @@ impl Catalog {
     /// An app by its id.
     #[must_use]
     pub fn app(&self, id: &str) -> Option<App<'_>> {
-        self.apps.iter().find(|app| &*app.id == id).map(signature::AppEntry::app)
+        self.ids.get(id).and_then(|&place| self.apps.get(place)).map(signature::AppEntry::app)
     }
 
     /// All apps, in the order of the files.

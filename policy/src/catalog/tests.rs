@@ -136,6 +136,27 @@ fn the_host_alone_names_the_app_before_decryption() {
     assert!(catalog.site("web.whatsapp.com").pinned);
 }
 
+#[test]
+fn a_host_that_apps_share_by_path_is_not_settled() {
+    let catalog = builtin_catalog();
+    let settled = |host: &str| catalog.settled_site(host).map(|site| site.app.map(str::to_owned));
+    assert_eq!(settled("www.dropbox.com"), Some(Some("dropbox".to_owned())));
+    assert_eq!(settled("garden.example.test"), Some(None));
+    assert_eq!(settled("graph.microsoft.com"), None);
+    // Wherever it is settled, every path gives the same app.
+    for (_, yaml) in builtin::FILES {
+        for app in compile::parse(yaml).unwrap().apps {
+            for example in app.activities.iter().flat_map(|activity| &activity.examples) {
+                let host = example.request.split("://").nth(1).unwrap().split(['/', '?']).next();
+                let Some(Some(wanted)) = host.map(&settled) else { continue };
+                Request::parse(&example.request).classify(&catalog, |told| {
+                    assert_eq!(told.site.app, wanted.as_deref(), "{}", example.request);
+                });
+            }
+        }
+    }
+}
+
 fn told<R>(line: &str, media: &str, body: Option<&str>, see: impl Fn(&Operation<'_>) -> R) -> R {
     let catalog = builtin_catalog();
     let media = (!media.is_empty()).then_some(media);

@@ -2,18 +2,23 @@
 //!
 //! 1. Each key that some rule uses is put with its like: known (with the values it matched),
 //!    pending, deferred, unobtainable.
-//! 2. For each word of 64 rules, the known keys leave the rules that are possible.
+//! 2. For each word of 64 rules that can hold a possible one, the known keys leave those that are.
 //! 3. Of these, those that need no undecided key are certain; the first certain one that decides
 //!    ends the evaluation, and what stands above it, undecided, says what to wait for.
 
 use smallvec::SmallVec;
 
+use super::candidates::{Candidates, Groups, Noted};
 use super::{Findings, Role, State, Stop, Traits, Undecided, state};
 use crate::fact::{Facts, Gate, Key, KeySet};
 use crate::pattern::Folded;
 use crate::rule::Condition;
-use crate::set::{Entry, KeyIndex, Matched, WORD, set_bit};
+use crate::set::{Cursor, KeyIndex, Matched, WORD, set_bit};
 use crate::verdict::RuleIndex;
+
+/// Times that the words left to look at are narrowed: what undecided rules add is mostly said by the
+/// first few of them.
+const NARROWINGS_MAX: usize = 8;
 
 /// Rules made ready. Bit `n % 64` of word `n / 64` is rule `n` in every set.
 #[derive(Debug)]
@@ -22,6 +27,7 @@ pub(crate) struct Compiled {
     keys: Box<[KeyIndex]>,
     words: Box<[Masks]>,
     traits: Box<[Traits]>,
+    groups: Groups,
     default_blocks: bool,
 }
 
@@ -37,10 +43,10 @@ struct Masks {
     before_send: u64,
 }
 
-/// A known key's matched values: how far each of their sparse sets has been read.
-struct Cursor<'c> {
-    wanted: &'c [Entry],
-    refused: &'c [Entry],
+/// One of a known key's matched values: how far its sets have been read.
+struct Cursors<'c> {
+    wanted: Cursor<'c>,
+    refused: Cursor<'c>,
 }
 
 /// The keys in use, by the state of their facts.
@@ -48,7 +54,7 @@ struct Cursor<'c> {
 struct Sorted<'c> {
     /// Each with the end of its cursors, which begin at the end of the one before.
     known: SmallVec<[(&'c KeyIndex, usize); Key::COUNT]>,
-    cursors: SmallVec<[Cursor<'c>; 32]>,
+    cursors: SmallVec<[Cursors<'c>; 32]>,
     pending: SmallVec<[&'c KeyIndex; Key::COUNT]>,
     deferred: SmallVec<[&'c KeyIndex; Key::COUNT]>,
     unobtainable: SmallVec<[&'c KeyIndex; Key::COUNT]>,
@@ -84,13 +90,16 @@ impl Compiled {
             .collect();
         keys.sort_by_key(|index| std::cmp::Reverse(index.weight()));
         let traits: Box<[Traits]> = rules.iter().map(|(_, traits)| *traits).collect();
-        Self { keys: keys.into(), words: masks(&traits), traits, default_blocks }
+        let groups = Groups::new(rules.iter().copied(), words);
+        Self { keys: keys.into(), words: masks(&traits), traits, groups, default_blocks }
     }
 
     /// Judges the rules in order.
     pub(crate) fn evaluate(&self, gate: Gate, facts: &Facts<'_>) -> Findings {
         let mut sorted = Sorted::default();
-        self.sort(gate, facts, &mut sorted);
+        let mut candidates = Candidates::new(self.words.len());
+        self.sort(gate, facts, &mut sorted, &mut candidates);
+        candidates.choose(&self.groups);
         let mut findings = Findings {
             stop: Stop::Default,
             alerts: SmallVec::new(),
@@ -101,7 +110,11 @@ impl Compiled {
         };
         let mut undecided = Undecided::default();
         let mut any = false;
-        for (word, masks) in self.words.iter().enumerate() {
+        let mut narrowings = 0;
+        while let Some(word) = candidates.next_word() {
+            let Some(masks) = self.words.get(word) else {
+                break;
+            };
             let Some(possible) = sorted.possible(word, masks) else {
                 continue;
             };
@@ -113,6 +126,7 @@ impl Compiled {
             push_all(&mut findings.headers, word, certain_above & masks.headers);
             let open_above = possible.rules & open & above;
             if open_above != 0 {
+                let before = noted(&findings, undecided, any);
                 let open_deciding = open_above & masks.decide;
                 any |= open_deciding != 0;
                 let before_send = open_deciding & masks.before_send;
@@ -120,6 +134,12 @@ impl Compiled {
                 undecided.lenient |= open_deciding & masks.lenient != 0;
                 undecided.lenient_before_send |= before_send & masks.lenient != 0;
                 sorted.waits(word, open_above, masks, &mut findings, &mut undecided);
+                let after = noted(&findings, undecided, any);
+                if after != before && narrowings < NARROWINGS_MAX {
+                    narrowings += 1;
+                    let (pending, deferred) = (sorted.pending_keys, sorted.deferred_keys);
+                    candidates.narrow(&self.groups, pending, deferred, &after);
+                }
             }
             if certain != 0 {
                 findings.stop = self.stop(word, certain, possible, &sorted, undecided, gate);
@@ -130,7 +150,13 @@ impl Compiled {
         findings
     }
 
-    fn sort<'c>(&'c self, gate: Gate, facts: &Facts<'_>, sorted: &mut Sorted<'c>) {
+    fn sort<'c>(
+        &'c self,
+        gate: Gate,
+        facts: &Facts<'_>,
+        sorted: &mut Sorted<'c>,
+        candidates: &mut Candidates,
+    ) {
         let mut matched = Matched::new();
         let mut buffer = Folded::new();
         // Where one word holds all rules, a key that only impossible rules use is not looked at.
@@ -147,11 +173,14 @@ impl Compiled {
             match state(index.key, facts.fact(index.key), gate) {
                 State::Known(value) => {
                     matched.clear();
+                    candidates.known(index.key);
                     index.find(value, &mut buffer, &mut matched);
                     let sets = matched.iter().filter_map(|&value| index.sets(value));
-                    sorted.cursors.extend(
-                        sets.map(|sets| Cursor { wanted: &sets.wanted, refused: &sets.refused }),
-                    );
+                    for sets in sets {
+                        let (wanted, refused) = (sets.wanted.cursor(), sets.refused.cursor());
+                        sorted.cursors.push(Cursors { wanted, refused });
+                        candidates.matched(&sets.wanted);
+                    }
                     sorted.known.push((index, sorted.cursors.len()));
                     let cursors = sorted.cursors.get_mut(begin..).unwrap_or_default();
                     alive &= leaves(index, 0, cursors);
@@ -159,6 +188,7 @@ impl Compiled {
                 // As a fact that matches no value: false, and true under `not`.
                 State::Inapplicable => {
                     sorted.known.push((index, begin));
+                    candidates.known(index.key);
                     alive &= leaves(index, 0, &mut []);
                 }
                 State::Pending => {
@@ -260,12 +290,22 @@ impl Sorted<'_> {
     }
 }
 
+fn noted(findings: &Findings, undecided: Undecided, any: bool) -> Noted {
+    Noted {
+        any,
+        undecided,
+        waits_for: findings.waits_for,
+        alerts_wait_for: findings.alerts_wait_for,
+        headers_pending: findings.headers_pending,
+    }
+}
+
 /// The rules of this word that a key leaves possible whose fact matched these values.
-fn leaves(index: &KeyIndex, word: usize, cursors: &mut [Cursor<'_>]) -> u64 {
+fn leaves(index: &KeyIndex, word: usize, cursors: &mut [Cursors<'_>]) -> u64 {
     let (mut wanted, mut refused) = (0, 0);
     for cursor in cursors {
-        wanted |= read(&mut cursor.wanted, word);
-        refused |= read(&mut cursor.refused, word);
+        wanted |= cursor.wanted.read(word);
+        refused |= cursor.refused.read(word);
     }
     !at(&index.uses, word) | wanted | (at(&index.negated, word) & !refused)
 }
@@ -282,18 +322,6 @@ fn push_all(rules: &mut SmallVec<[RuleIndex; 4]>, word: usize, mut bits: u64) {
         rules.push(RuleIndex(u32::try_from(place).unwrap_or(u32::MAX)));
         bits &= bits - 1;
     }
-}
-
-/// The bits of this word, where words are asked for in rising order.
-fn read(entries: &mut &[Entry], word: usize) -> u64 {
-    while let Some((first, rest)) = entries.split_first() {
-        let at = first.word as usize;
-        if at >= word {
-            return if at == word { first.bits } else { 0 };
-        }
-        *entries = rest;
-    }
-    0
 }
 
 fn at(words: &[u64], word: usize) -> u64 {

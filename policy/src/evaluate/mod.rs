@@ -1,5 +1,6 @@
 //! What one evaluation finds, whichever evaluator made it.
 
+mod candidates;
 pub(crate) mod compiled;
 pub(crate) mod reference;
 #[cfg(test)]
@@ -23,7 +24,7 @@ pub(crate) struct Traits {
 }
 
 /// What a match does to the evaluation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
     /// Noted, and evaluation goes on; never waited for.
     Alert,
@@ -80,7 +81,7 @@ pub(crate) enum Stop {
 }
 
 /// What is asked of the undecided rules above a certain one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Undecided {
     pub(crate) pending: KeySet,
     /// One that could do other than block.

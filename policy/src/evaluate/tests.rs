@@ -2,11 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, RngSeed};
 
 use super::compiled::Compiled;
 use super::{Findings, Stop, Traits, reference};
@@ -27,9 +29,22 @@ fn cases() -> u32 {
     std::env::var("SLUICE_POLICY_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(CASES)
 }
 
+/// The seed of this run, printed so that it can be had again: `SLUICE_POLICY_SEED`.
+fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| {
+        let given = std::env::var("SLUICE_POLICY_SEED").ok().and_then(|seed| seed.parse().ok());
+        let seed = given.unwrap_or_else(|| RandomState::new().hash_one(0));
+        let line = format!("policy property tests: SLUICE_POLICY_SEED={seed}\n");
+        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+        seed
+    })
+}
+
 fn config() -> Config {
     // No file of old failures: this crate reads and writes nothing. A failure prints its case.
-    Config { cases: cases(), failure_persistence: None, ..Config::default() }
+    let rng_seed = RngSeed::Fixed(seed());
+    Config { cases: cases(), failure_persistence: None, rng_seed, ..Config::default() }
 }
 
 const TEXTS: [&str; 14] =

@@ -1,5 +1,6 @@
 //! For each match key, which rules each value makes true: the bit sets a verdict ANDs together.
 
+mod bits;
 mod interval;
 mod text;
 
@@ -16,6 +17,9 @@ use crate::pattern::{Folded, Pattern, fold, without_scheme};
 use crate::rule::{Condition, Want};
 use crate::window;
 
+pub(crate) use bits::{Bits, Cursor};
+
+use bits::Growing;
 use interval::Intervals;
 use text::Texts;
 
@@ -29,18 +33,11 @@ pub(crate) type ValueId = u32;
 /// these many distinct values costs one allocation.
 pub(crate) type Matched = SmallVec<[ValueId; 32]>;
 
-/// A word of a sparse bit set that has a bit.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub(crate) word: u32,
-    pub(crate) bits: u64,
-}
-
 /// The rules that want one value, and those that want it not.
 #[derive(Debug, Default)]
 pub(crate) struct Sets {
-    pub(crate) wanted: Box<[Entry]>,
-    pub(crate) refused: Box<[Entry]>,
+    pub(crate) wanted: Bits,
+    pub(crate) refused: Bits,
 }
 
 /// One key over all rules.
@@ -93,7 +90,11 @@ impl KeyIndex {
                 building.add(&test.want, rule, condition.negated);
             }
         }
-        let sets = building.sets.into_iter().map(Growing::finish).collect();
+        let finish = |(wanted, refused): (Growing, Growing)| Sets {
+            wanted: wanted.finish(words),
+            refused: refused.finish(words),
+        };
+        let sets = building.sets.into_iter().map(finish).collect();
         let matcher = matcher(key.kind(), building.values);
         Self { key, uses: uses.into(), negated: negated.into(), sets, matcher }
     }
@@ -164,7 +165,8 @@ pub(crate) fn set_bit(words: &mut [u64], rule: usize) {
 struct Building {
     values: Vec<Want>,
     ids: HashMap<String, usize>,
-    sets: Vec<Growing>,
+    /// The rules that want each value, and those that refuse it.
+    sets: Vec<(Growing, Growing)>,
 }
 
 impl Building {
@@ -172,10 +174,11 @@ impl Building {
         let id = *self.ids.entry(identity(want)).or_insert(self.values.len());
         if id == self.values.len() {
             self.values.push(want.clone());
-            self.sets.push(Growing::default());
+            self.sets.push(<(Growing, Growing)>::default());
         }
-        if let Some(sets) = self.sets.get_mut(id) {
-            sets.add(rule, negated);
+        if let Some((wanted, refused)) = self.sets.get_mut(id) {
+            let set = if negated { refused } else { wanted };
+            set.add(rule);
         }
     }
 }
@@ -190,28 +193,6 @@ fn identity(want: &Want) -> String {
             let zone = window.zone.iana_name().unwrap_or("UTC");
             format!("{} {} {} {zone}", window.days, window.from, window.to)
         }
-    }
-}
-
-#[derive(Default)]
-struct Growing {
-    wanted: Vec<Entry>,
-    refused: Vec<Entry>,
-}
-
-impl Growing {
-    fn add(&mut self, rule: usize, negated: bool) {
-        let entries = if negated { &mut self.refused } else { &mut self.wanted };
-        let word = u32::try_from(rule / WORD).unwrap_or(u32::MAX);
-        let bits = 1 << (rule % WORD);
-        match entries.last_mut() {
-            Some(entry) if entry.word == word => entry.bits |= bits,
-            _ => entries.push(Entry { word, bits }),
-        }
-    }
-
-    fn finish(self) -> Sets {
-        Sets { wanted: self.wanted.into(), refused: self.refused.into() }
     }
 }
 

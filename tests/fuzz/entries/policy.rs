@@ -1,13 +1,20 @@
 //! Targets of the `policy` crate: any text is a policy or a list of problems, and the compiled
-//! evaluator agrees with the reference on it.
+//! evaluator agrees with the reference on it; any bytes are a domain list or refused, in memory
+//! that the file's length bounds; any request is classified, and a body changes only what was
+//! announced.
 
+use std::sync::OnceLock;
+
+use policy::catalog::{Catalog, Classification, OPERATIONS_MAX, RequestView};
 use policy::fact::{Fact, Facts, Gate, Key, Value};
+use policy::list::{DomainList, ListFormat};
 use policy::{Policy, Vocabulary};
 
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 1] = [("policy", load)];
+pub const TARGETS: [Target; 3] =
+    [("policy", load), ("domain_list", domain_list), ("classifier", classify)];
 
 pub fn load(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
@@ -41,4 +48,51 @@ fn judge_alike(policy: &Policy, facts: &Facts<'_>) {
         let pair = (policy.judge(gate, facts), reference.judge(gate, facts));
         assert_eq!(format!("{:?}", pair.0), format!("{:?}", pair.1), "{gate:?}");
     }
+}
+
+pub fn domain_list(data: &[u8]) {
+    /// Bytes kept for each byte read, at most: a name of one letter takes some 30, a category of
+    /// its own some 60 more.
+    const GROWTH_MAX: usize = 128;
+    let formats = ListFormat::ALL.into_iter().map(Some).chain([None]);
+    for format in formats {
+        let Ok(read) = DomainList::read(data, format) else { continue };
+        assert!(read.list.bytes() <= 4096 + GROWTH_MAX * data.len(), "{format:?}");
+        for word in data.split(|byte| !byte.is_ascii_graphic() || *byte == b',') {
+            let Ok(word) = std::str::from_utf8(word) else { continue };
+            let host = word.trim_matches(|it| "|^*.@".contains(it)).to_ascii_lowercase();
+            let _categories = read.list.find(&host);
+        }
+    }
+}
+
+/// `METHOD host /path?query`, header lines, an empty line, the body.
+pub fn classify(data: &[u8]) {
+    static CATALOG: OnceLock<Option<Catalog>> = OnceLock::new();
+    let catalog = CATALOG.get_or_init(|| Catalog::builtin().ok()).as_ref();
+    assert!(catalog.is_some(), "the catalog does not load");
+    let Some(catalog) = catalog else { return };
+    let end = data.windows(2).position(|at| at == b"\n\n").unwrap_or(data.len());
+    let (head, rest) = data.split_at_checked(end).unwrap_or((data, b""));
+    let body = rest.get(2..);
+    let Ok(head) = std::str::from_utf8(head) else { return };
+    let mut lines = head.lines();
+    let mut words = lines.next().unwrap_or_default().splitn(3, ' ');
+    let (method, host) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (path, query) = words.next().unwrap_or("/").split_once('?').unwrap_or(("/", ""));
+    let fields: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(": ")).collect();
+    let header =
+        |name: &str| fields.iter().find(|(field, _)| *field == name).map(|(_, value)| *value);
+    let view = RequestView { method, host, path, query, header: &header, body: None };
+    let without = catalog.classify(&view);
+    let with = catalog.classify(&RequestView { body, ..view });
+    for told in [&without, &with] {
+        assert!((1..=OPERATIONS_MAX).contains(&told.operations.len()));
+    }
+    assert!(without.wants_body || same(&without, &with), "{without:?} {with:?}");
+    let _settled = catalog.settled_site(host);
+}
+
+fn same<'a>(one: &Classification<'_, 'a>, other: &Classification<'_, 'a>) -> bool {
+    one.instance == other.instance && one.operations == other.operations
 }
