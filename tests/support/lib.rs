@@ -2,7 +2,7 @@
 //!
 //! A test is three nouns and an assertion:
 //!
-//! ```ignore
+//! ```text
 //! let origin = Origin::start().await;
 //! let gateway = Gateway::start(&origin);
 //! let reply = gateway.browser().get(&origin.url("site.test", "/hello")).await?;
