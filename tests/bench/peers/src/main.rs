@@ -48,7 +48,10 @@ const PORT: u16 = 443;
 const GROUPS: [&str; 4] = ["staff", "group-3", "group-17", "berlin"];
 
 fn main() {
-    println!("{:>7} {:>14} {:>12} {:>10} {:>10} {:>9}", "rules", "engine", "per verdict", "x sluice", "load", "verdict");
+    println!(
+        "{:>7} {:>14} {:>12} {:>10} {:>10} {:>9}",
+        "rules", "engine", "per verdict", "x sluice", "load", "verdict"
+    );
     for count in [100, 1_000, 10_000] {
         let rules = rules(count);
         let begun = Instant::now();
