@@ -9,7 +9,7 @@ use tests::origin::websocket::{accept, frame, read_frame};
 use tests::{Gateway, Http, Origin, Request};
 use tokio::io::AsyncWriteExt;
 
-const BOTH: [Http; 2] = [Http::One, Http::Two];
+use crate::by_hand::{BOTH, head};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_pass_both_ways() {
@@ -43,6 +43,30 @@ async fn early_hints_and_continue_pass() {
         let got = browser.send(&origin.url("site.test", "/echo"), request).await.unwrap();
         assert_eq!(got.json()["body_bytes"], 10);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_is_told_once_to_go_on() {
+    let origin = Origin::build().alpn(&["http/1.1"]).start().await;
+    let rule = "  - { name: no keys, match: { file_name: [\"*.pem\"] }, action: block }";
+    let gateway = Gateway::build(&origin).policy(rule).start();
+    let url = origin.url("site.test", "/");
+    let inner = gateway.browser().http(Http::One).connect(&url).await.unwrap();
+    let (mut stream, _) = inner.into_stream().unwrap();
+    let body = "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a.txt\"\r\n\r\nx\r\n--b--\r\n";
+    let asked = format!(
+        "POST /upload HTTP/1.1\r\nHost: site.test\r\nExpect: 100-continue\r\nConnection: close\r\n\
+         Content-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let first = head(&mut stream).await;
+    assert!(first.starts_with("HTTP/1.1 100 "), "{first}");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    let second = head(&mut stream).await;
+    assert!(second.starts_with("HTTP/1.1 200 "), "{second}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

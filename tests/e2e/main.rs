@@ -4,6 +4,7 @@
 mod admin;
 mod aside;
 mod browser;
+mod by_hand;
 mod capture;
 mod certificates;
 mod configuration;
@@ -13,6 +14,7 @@ mod dataexport;
 mod datagrams;
 mod differential;
 mod durability;
+mod endings;
 mod entry;
 mod fidelity;
 mod first_light;

@@ -422,6 +422,26 @@ fn uc_36_incomplete_chain() {
     assert_eq!(found(&[leaf], "a.test", &[&root]), expected);
 }
 
+/// A list of one serial number, whose successor is due in so many days.
+fn list(issuer: &Ca, serial: u8, days: i32) -> CertRevocationList<'static> {
+    let begun = SystemTime::now() - 20 * DAY;
+    let params = CertificateRevocationListParams {
+        this_update: begun.into(),
+        next_update: (begun + DAY * (20 + days).unsigned_abs()).into(),
+        crl_number: SerialNumber::from_slice(&[1]),
+        issuing_distribution_point: None,
+        revoked_certs: vec![RevokedCertParams {
+            serial_number: SerialNumber::from_slice(&[serial]),
+            revocation_time: begun.into(),
+            reason_code: None,
+            invalidity_date: None,
+        }],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let der = params.signed_by(issuer).unwrap();
+    CertRevocationList::Owned(OwnedCertRevocationList::from_der(der.der()).unwrap())
+}
+
 #[test]
 fn uc_39_revocation_lists_count_for_every_certificate_of_the_chain() {
     let root = root("root");
@@ -431,27 +451,10 @@ fn uc_39_revocation_lists_count_for_every_certificate_of_the_chain() {
     let mut params = leaf_params(&["a.test"]);
     params.serial_number = Some(SerialNumber::from_slice(&[9]));
     let chain = [issue(&params, &middle), middle.der().clone()];
-    let list = |issuer: &Ca, serial: u8| {
-        let params = CertificateRevocationListParams {
-            this_update: (SystemTime::now() - 20 * DAY).into(),
-            next_update: (SystemTime::now() - 10 * DAY).into(),
-            crl_number: SerialNumber::from_slice(&[1]),
-            issuing_distribution_point: None,
-            revoked_certs: vec![RevokedCertParams {
-                serial_number: SerialNumber::from_slice(&[serial]),
-                revocation_time: (SystemTime::now() - 20 * DAY).into(),
-                reason_code: None,
-                invalidity_date: None,
-            }],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let der = params.signed_by(issuer).unwrap();
-        CertRevocationList::Owned(OwnedCertRevocationList::from_der(der.der()).unwrap())
-    };
     for (revoked, expected) in [
-        (list(&middle, 9), vec![(Fault::Revoked, "revoked")]),
-        (list(&root, 7), vec![(Fault::Revoked, "revoked")]),
-        (list(&middle, 8), vec![]),
+        (list(&middle, 9, -10), vec![(Fault::Revoked, "revoked")]),
+        (list(&root, 7, -10), vec![(Fault::Revoked, "revoked")]),
+        (list(&middle, 8, -10), vec![]),
     ] {
         let roots = trusting(&[&root]);
         let trust = Trust { roots: &roots, own: &OwnAuthorities::new(), revoked: &[revoked] };
@@ -469,31 +472,14 @@ fn uc_41_a_list_that_its_issuer_did_not_sign_counts_as_missing_and_the_others_co
     let middle = intermediate(params, &root);
     let leaf = issue(&leaf_params(&["a.test"]), &middle);
     let chain = [leaf, middle.der().clone()];
-    let list = |issuer: &Ca, serial: u8| {
-        let params = CertificateRevocationListParams {
-            this_update: (SystemTime::now() - DAY).into(),
-            next_update: (SystemTime::now() + DAY).into(),
-            crl_number: SerialNumber::from_slice(&[1]),
-            issuing_distribution_point: None,
-            revoked_certs: vec![RevokedCertParams {
-                serial_number: SerialNumber::from_slice(&[serial]),
-                revocation_time: (SystemTime::now() - DAY).into(),
-                reason_code: None,
-                invalidity_date: None,
-            }],
-            key_identifier_method: KeyIdMethod::Sha256,
-        };
-        let der = params.signed_by(issuer).unwrap();
-        CertRevocationList::Owned(OwnedCertRevocationList::from_der(der.der()).unwrap())
-    };
     let judged = |lists: &[CertRevocationList<'static>]| -> Vec<Fault> {
         let roots = trusting(&[&root]);
         let trust = Trust { roots: &roots, own: &OwnAuthorities::new(), revoked: lists };
         let findings = judge(&chain, &named("a.test"), SystemTime::now(), &trust);
         findings.iter().map(|finding| finding.fault).collect()
     };
-    assert_eq!(judged(&[list(&forger, 1)]), []);
-    assert_eq!(judged(&[list(&forger, 1), list(&root, 7)]), [Fault::Revoked]);
+    assert_eq!(judged(&[list(&forger, 1, 1)]), []);
+    assert_eq!(judged(&[list(&forger, 1, 1), list(&root, 7, 1)]), [Fault::Revoked]);
 }
 
 #[test]
