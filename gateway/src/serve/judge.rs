@@ -110,7 +110,10 @@ impl ResponseGate<'_> {
         let host = request.host.text();
         let site = flow.worker.pop.catalog.site(&host);
         let app = &transaction.record.app;
-        flow.tenancy.accounts.note(&flow.session.who, &site, app, response.status);
+        // A login whose answer is stopped gives the user no session.
+        if ruled.is_none() {
+            flow.tenancy.accounts.note(&flow.session.who, &site, app, response.status);
+        }
         ruled
     }
 

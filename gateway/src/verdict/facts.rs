@@ -218,8 +218,8 @@ fn set_request_facts<'f>(
     classification: &'f Classification<'_, '_>,
     instances: &'f [&'f str],
 ) {
-    let undecided = classification.wants_body && matches!(subject.body, BodyFacts::Unread);
-    facts.set(Key::Instance, pending_if(undecided, Fact::Known(Value::Texts(instances))));
+    let told = |fact| told_by_body(classification, subject, fact);
+    facts.set(Key::Instance, told(Fact::Known(Value::Texts(instances))));
     facts.set(Key::Url, Fact::Known(Value::Text(subject.url)));
     facts.set(Key::Method, Fact::Known(Value::Text(subject.request.method())));
     // No engine is part of this gateway yet: there is nothing such rules could match, and `check`
@@ -235,11 +235,10 @@ fn set_operation_facts<'f>(
     classification: &'f Classification<'_, '_>,
     operation: &'f Operation<'_>,
 ) {
-    let undecided = classification.wants_body && matches!(subject.body, BodyFacts::Unread);
-    let activity = Fact::Known(activity(operation.activity));
-    facts.set(Key::Activity, pending_if(undecided, activity));
-    facts.set(Key::FromUser, pending_if(undecided, text(operation.from_user.as_deref())));
-    facts.set(Key::ToUser, pending_if(undecided, text(operation.to_user.as_deref())));
+    let told = |fact| told_by_body(classification, subject, fact);
+    facts.set(Key::Activity, told(Fact::Known(activity(operation.activity))));
+    facts.set(Key::FromUser, told(text(operation.from_user.as_deref())));
+    facts.set(Key::ToUser, told(text(operation.to_user.as_deref())));
 }
 
 /// A login that was refused is a login all the same: a rule that allows one lets the user see that
@@ -253,8 +252,21 @@ pub fn activity(name: &str) -> Value<'_> {
     }
 }
 
-fn pending_if(undecided: bool, fact: Fact<'_>) -> Fact<'_> {
-    if undecided { Fact::Pending } else { fact }
+/// What the head says, unless the body says more: then the head alone is a guess. A body that cannot be
+/// had leaves it unobtainable, or padding it past the bound would be a way round a rule.
+fn told_by_body<'a>(
+    classification: &Classification<'_, '_>,
+    subject: &Subject<'_>,
+    fact: Fact<'a>,
+) -> Fact<'a> {
+    match subject.body {
+        _ if !classification.wants_body => fact,
+        BodyFacts::Unread => Fact::Pending,
+        BodyFacts::Unobtainable(why) => Fact::Unobtainable(why),
+        // Held whole and still wanted: cut short, or longer than is looked into.
+        BodyFacts::Held(_) => Fact::Unobtainable(Unobtainable::Unreadable),
+        BodyFacts::None | BodyFacts::Settled(_) | BodyFacts::Passed => fact,
+    }
 }
 
 fn app_record(classification: &Classification<'_, '_>, kind: InstanceKind) -> event::App {
