@@ -60,7 +60,7 @@ impl<'a> Exchange<'a> {
         let mut dial = None;
         if let Way::Asked = way {
             let target = connections::target_of(request);
-            match connect_gate(self.flow, self.tenant, &request.host, &target).await {
+            match connect_gate(self.flow, self.tenant, &request.host, &target, true).await {
                 Ok(permit) => dial = Some(permit),
                 Err(refusal) => {
                     answer::refusal(client, self.tenant, request, transaction, &refusal).await;
@@ -160,6 +160,7 @@ pub(super) async fn connect_gate(
     tenant: &Tenant,
     host: &Host,
     target: &Target,
+    judged_again: bool,
 ) -> Result<DialPermit, Refusal> {
     let guard = flow.worker.pop.guard.load_full();
     guard.check_name(host, target.port).map_err(|refused| Refusal::guard(refused.label()))?;
@@ -175,7 +176,9 @@ pub(super) async fn connect_gate(
     }
     match verdict.outcome {
         Outcome::Allow { permit, .. } => Ok(permit),
-        Outcome::Coach(coached) => Ok(coached.dial()),
+        // An exchange is judged again, and answered with the page.
+        Outcome::Coach(coached) if judged_again => Ok(coached.dial()),
+        Outcome::Coach(coached) => Err(Refusal::rule(tenant, Some(coached.rule))),
         Outcome::Block { rule, .. } => Err(Refusal::rule(tenant, rule)),
         Outcome::Redirect { rule } => Err(Refusal::rule(tenant, Some(rule))),
         Outcome::Pending(_) => Err(Refusal::guard("undecided")),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use gateway_proto::fields::Fields;
 use gateway_proto::target::Host;
+use policy::verdict::DialPermit;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
@@ -49,7 +50,10 @@ pub(super) async fn complete(
             return;
         }
         let Some(url) = tls.issuer_location(chain) else { return };
-        let fetching = Box::pin(fetch(flow, tenant, &url));
+        // Asked for this user; what is fetched then is the same for all of the tenant.
+        let Some(place) = Place::of(flow, tenant, &url).await else { return };
+        let fetching =
+            Box::pin(async { timeout(FETCH_TIME_MAX, get(flow, tenant, &place)).await.ok()? });
         // Whoever else needs it meanwhile waits for the same answer.
         let fetched = flow.tenancy.issuers.get_with(url.clone().into(), fetching).await;
         let certificate = fetched.and_then(|bytes| certificate(&bytes));
@@ -69,30 +73,42 @@ fn certificate(bytes: &[u8]) -> Option<CertificateDer<'static>> {
     Some(pem.unwrap_or_else(|| CertificateDer::from(bytes.to_vec())))
 }
 
-async fn fetch(flow: &Flow, tenant: &Tenant, url: &str) -> Option<Bytes> {
-    timeout(FETCH_TIME_MAX, get(flow, tenant, url)).await.ok()?
+/// Where a certificate may be fetched.
+struct Place {
+    host: Host,
+    target: Target,
+    path: Bytes,
+    permit: DialPermit,
 }
 
-async fn get(flow: &Flow, tenant: &Tenant, url: &str) -> Option<Bytes> {
-    let url: http::Uri = url.parse().ok()?;
-    let host = Host::parse(url.host()?.as_bytes()).ok()?;
-    let target = Target {
-        scheme: Scheme::Http,
-        host: host.text(),
-        port: url.port_u16().unwrap_or(80),
-        pinned_address: None,
-    };
-    let permit = gates::connect_gate(flow, tenant, &host, &target).await.ok()?;
-    let stream = reach::dial_aside(flow, tenant, &permit, &target).await.ok()?;
+impl Place {
+    /// `None` where this user may not go there, or only after a page that nobody would see.
+    async fn of(flow: &Flow, tenant: &Tenant, url: &str) -> Option<Self> {
+        let url: http::Uri = url.parse().ok()?;
+        let host = Host::parse(url.host()?.as_bytes()).ok()?;
+        let target = Target {
+            scheme: Scheme::Http,
+            host: host.text(),
+            port: url.port_u16().unwrap_or(80),
+            pinned_address: None,
+        };
+        let permit = gates::connect_gate(flow, tenant, &host, &target, false).await.ok()?;
+        let path = url.path_and_query().map_or("/", |it| it.as_str()).to_owned().into();
+        Some(Self { host, target, path, permit })
+    }
+}
+
+async fn get(flow: &Flow, tenant: &Tenant, place: &Place) -> Option<Bytes> {
+    let stream = reach::dial_aside(flow, tenant, &place.permit, &place.target).await.ok()?;
     let mut fields = Fields::new();
     fields.push("Connection", "close");
     let request = Request {
         version: Version::Http11,
         method: Bytes::from_static(b"GET"),
         scheme: Scheme::Http,
-        host,
-        port: target.port,
-        target: url.path_and_query().map_or("/", |it| it.as_str()).to_owned().into(),
+        host: place.host.clone(),
+        port: place.target.port,
+        target: place.path.clone(),
         fields,
         body: Length::None,
         upgrade: None,

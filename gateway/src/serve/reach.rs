@@ -140,19 +140,26 @@ pub(super) async fn resolve(
     tenant: &Tenant,
     target: &Target,
 ) -> Result<Arc<[IpAddr]>, Unreachable> {
-    if let Some(address) = target.pinned_address {
-        return Ok(Arc::from([address]));
-    }
-    if let Ok(address) = target.host.parse::<IpAddr>() {
-        return Ok(Arc::from([address]));
-    }
     let began = Instant::now();
+    let resolved = addresses(flow, tenant, target).await;
+    if target.pinned_address.is_none() && target.host.parse::<IpAddr>().is_err() {
+        let mut seen = flow.seen.lock();
+        seen.dns = Some(seen.dns.unwrap_or_default() + began.elapsed());
+    }
+    resolved
+}
+
+async fn addresses(
+    flow: &Flow,
+    tenant: &Tenant,
+    target: &Target,
+) -> Result<Arc<[IpAddr]>, Unreachable> {
+    let known = target.pinned_address.or_else(|| target.host.parse().ok());
+    if let Some(address) = known {
+        return Ok(Arc::from([address]));
+    }
     let resolver = flow.worker.pop.resolver.load_full();
-    let resolved = resolver.resolve(tenant.name.as_str(), &target.host).await;
-    let mut seen = flow.seen.lock();
-    seen.dns = Some(seen.dns.unwrap_or_default() + began.elapsed());
-    drop(seen);
-    Ok(resolved?)
+    Ok(resolver.resolve(tenant.name.as_str(), &target.host).await?)
 }
 
 /// Dials a target's TCP port.
@@ -173,7 +180,7 @@ pub(super) async fn dial_aside(
     permit: &DialPermit,
     target: &Target,
 ) -> Result<TcpStream, Unreachable> {
-    let addresses = resolve(flow, tenant, target).await?;
+    let addresses = addresses(flow, tenant, target).await?;
     let guard = flow.worker.pop.guard.load_full();
     let egress = egress(flow, tenant);
     Ok(dial::dial(permit, &addresses, target.port, &guard, &egress).await?.0)
@@ -266,6 +273,7 @@ pub(super) async fn open(
         aside::note_origin(flow, tenant, error);
     }
     let (stream, mut facts) = connected?;
+    let handshake = began.elapsed();
     issuer::complete(flow, tenant, &tls, &stream, &name, &mut facts).await;
     let trust = judge(flow, tenant, &facts, tolerate)?;
     // Whatever was assumed of this origin, this is what it is.
@@ -274,7 +282,7 @@ pub(super) async fn open(
     let version = version_of(&facts);
     {
         let mut seen = flow.seen.lock();
-        seen.tls = Some(began.elapsed());
+        seen.tls = Some(handshake);
         seen.origin = Some(facts);
     }
     let io = OriginIo::Tls(Box::new(stream));

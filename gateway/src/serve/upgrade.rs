@@ -124,14 +124,14 @@ impl Upgrade {
         let spliced = at_least_each_minute(relayed).await;
         let leaving = pop.leaving.is_cancelled();
         let asked = matches!(spliced.error, Some((SpliceSide::Withdrawn, _)));
-        if asked && leaving && frames {
-            // Bounded by the drain; a client that is gone needs no word.
-            drop(client.say_farewell().await);
-        }
         transaction.waited += began.elapsed();
         transaction.underway = false;
         if let Some((label, blame)) = failure(&spliced, &flow) {
             transaction.failed(label, blame);
+        }
+        if asked && leaving && frames {
+            // Cut short by the drain where the client keeps silent; one that is gone needs no word.
+            drop(client.say_farewell().await);
         }
     }
 }

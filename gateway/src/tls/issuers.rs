@@ -31,8 +31,12 @@ impl Issuers {
             chain.iter().map(|der| der.clone().into_owned()).collect();
         let mut known = self.0.lock();
         for _ in 0..MISSING_MAX {
-            let issuer = with_top(&whole, |top| top.issuer().as_raw().to_vec());
-            match issuer.and_then(|issuer| known.find(&issuer).map(|der| der.clone())) {
+            // Two authorities may have the same name: only the key tells.
+            let issuer = with_top(&whole, |top| {
+                let der = known.find(top.issuer().as_raw())?;
+                signed_by(top, der).then(|| der.clone())
+            });
+            match issuer.flatten() {
                 Some(der) if !whole.contains(&der) => whole.push(der),
                 _ => break,
             }
@@ -44,9 +48,13 @@ impl Issuers {
     pub(super) fn learn(&self, chain: &[CertificateDer<'_>], der: CertificateDer<'static>) -> bool {
         let Ok((_, parsed)) = X509Certificate::from_der(&der) else { return false };
         let subject = parsed.subject().as_raw().to_vec();
-        let is_issuer = with_top(&self.complete(chain), |top| {
-            top.issuer().as_raw() == subject && signed_by(top, &der)
-        });
+        let whole = self.complete(chain);
+        // Somebody else was told the same meanwhile.
+        if whole.get(chain.len()..).is_some_and(|known| known.contains(&der)) {
+            return true;
+        }
+        let is_issuer =
+            with_top(&whole, |top| top.issuer().as_raw() == subject && signed_by(top, &der));
         if is_issuer == Some(true) {
             self.0.lock().insert(subject, der);
         }
@@ -112,7 +120,21 @@ mod tests {
         }
         assert!(issuers.learn(&chain, middle.der().clone()));
         assert_eq!(issuers.complete(&chain), [chain[0].clone(), middle.der().clone()]);
+        assert!(issuers.learn(&chain, middle.der().clone()), "told by another connection too");
         assert!(issuers.learn(&chain, root.der().clone()), "and so on");
         assert_eq!(issuers.complete(&chain).len(), 3);
+    }
+
+    #[test]
+    fn a_namesake_that_signed_something_else_stands_in_nobodys_way() {
+        let root = root("root");
+        let [middle, namesake] = [(); 2].map(|()| intermediate(ca_params("middle"), &root));
+        let chain = [issue(&leaf_params(&["a.test"]), &middle)];
+        let others = [issue(&leaf_params(&["b.test"]), &namesake)];
+        let issuers = Issuers::new();
+        assert!(issuers.learn(&others, namesake.der().clone()));
+        assert_eq!(issuers.complete(&chain), chain, "another key");
+        assert!(issuers.learn(&chain, middle.der().clone()));
+        assert_eq!(issuers.complete(&chain).len(), 2);
     }
 }
