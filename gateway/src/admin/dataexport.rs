@@ -103,12 +103,14 @@ async fn page(
     pull: Pull,
 ) -> Reply {
     let log = Arc::clone(&admin.events);
+    // Thousands of records are read and written out there, and not on a worker.
     let read = move || {
         let reader = log.reader();
-        log.consumers().page(&reader, tenant.as_str(), kind, &index, pull)
+        let page = log.consumers().page(&reader, tenant.as_str(), kind, &index, pull);
+        page.map(|records| told(&records))
     };
     match tokio::task::spawn_blocking(read).await {
-        Ok(Ok(records)) => told(&records),
+        Ok(Ok(reply)) => reply,
         Ok(Err(error)) => {
             let status = match &error {
                 ConsumeError::Busy | ConsumeError::Many => 409,

@@ -182,7 +182,10 @@ impl Consumers {
             return Err(ConsumeError::Many);
         }
         let (records, place) = turn(reader, tenant, kind, kept.unwrap_or_default(), operation)?;
-        marks.lock().put(&[(key, place.print())])?;
+        // The place counts from now on whether or not the disk has it: only a restart reads again.
+        if let Err(error) = marks.lock().put(&[(key, place.print())]) {
+            tracing::error!(tenant, "the place of a consumer cannot be written: {error}");
+        }
         Ok(records)
     }
 
@@ -244,8 +247,7 @@ fn turn(
         }
         records.newest = records.newest.max(time);
         records.records.push(kind.map(&event));
-        // What is kept is the record, not the line.
-        false
+        true
     })?;
     records.more = page.is_full(&bounds);
     let newest = records.newest;

@@ -270,7 +270,7 @@ fn escape_one(out: &mut Vec<u8>, character: char) {
 /// Characters that end a line, steer a terminal, or change how their neighbours are read:
 /// controls (C0, DEL, C1), line and paragraph separators, bidirectional and other invisible
 /// format characters, the byte order mark, and tags.
-fn misleads(character: char) -> bool {
+pub(super) fn misleads(character: char) -> bool {
     matches!(character,
         '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{ad}' | '\u{61c}' | '\u{180e}'
         | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'

@@ -124,14 +124,18 @@ fn app(line: &mut Line<'_>, app: &App, redaction: &Redaction) {
     line.text("object_type", text(&app.object_type));
     let from_user = text(&app.from_user).and_then(|user| redaction.user(user));
     line.text("from_user", from_user.as_deref());
-    line.text("to_user", text(&app.to_user));
-    line.objects("operations", OPERATIONS_MAX, app.operations.iter(), operation);
+    let to_user = text(&app.to_user).and_then(|user| redaction.user(user));
+    line.text("to_user", to_user.as_deref());
+    line.objects("operations", OPERATIONS_MAX, app.operations.iter(), |line, it| {
+        operation(line, it, redaction);
+    });
 }
 
-fn operation(line: &mut Line<'_>, operation: &Operation) {
+fn operation(line: &mut Line<'_>, operation: &Operation, redaction: &Redaction) {
     line.text("activity", text(&operation.activity));
     line.text("object", text(&operation.object));
-    line.text("to_user", text(&operation.to_user));
+    let to_user = text(&operation.to_user).and_then(|user| redaction.user(user));
+    line.text("to_user", to_user.as_deref());
     line.text("action", text(&operation.action));
     line.text("rule", text(&operation.rule));
 }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::source::{Row, field, made, text};
 use super::value::Event;
+use crate::event::line::misleads;
 
 /// The extension's keys, of the CEF dictionary.
 pub(super) const EXTENSION: &[Row] = &[
@@ -136,8 +137,17 @@ fn escape_header(line: &mut String, text: &str) {
         match character {
             '|' | '\\' => line.extend(['\\', character]),
             '\n' | '\r' => line.push(' '),
-            plain => line.push(plain),
+            other => plain(line, other),
         }
+    }
+}
+
+/// A character without a meaning to CEF. One that would steer a terminal is shown, as in the log.
+fn plain(line: &mut String, character: char) {
+    if misleads(character) {
+        push(line, format_args!("\\\\u{:04x}", u32::from(character)));
+    } else {
+        line.push(character);
     }
 }
 
@@ -147,7 +157,7 @@ fn escape_value(line: &mut String, text: &str) {
             '=' | '\\' => line.extend(['\\', character]),
             '\n' => line.push_str("\\n"),
             '\r' => line.push_str("\\r"),
-            plain => line.push(plain),
+            other => plain(line, other),
         }
     }
 }

@@ -138,6 +138,7 @@ impl Gatherer {
         limit: usize,
     ) -> Result<Batch, ReadError> {
         let mut batch = Batch::default();
+        let mut failed = None;
         for _ in 0..self.turns.len() {
             if batch.is_full(spec, limit) {
                 break;
@@ -156,14 +157,21 @@ impl Gatherer {
                 Ok(true) => drop(self.drained.insert(Arc::clone(&tenant))),
                 Ok(false) | Err(_) => drop(self.drained.remove(&tenant)),
             }
+            // What cannot be read of one tenant does not keep the others' events back.
+            if let Err(error) = taken {
+                tracing::warn!(%tenant, "events cannot be read for a sink: {error}");
+                failed = Some(error);
+            }
             self.turns.push_back(tenant);
-            taken?;
         }
-        Ok(batch)
+        match failed {
+            Some(error) if batch.items.is_empty() && batch.places.is_empty() => Err(error),
+            _ => Ok(batch),
+        }
     }
 }
 
-/// Takes what a tenant has. `true` where that was all of it.
+/// Takes what a tenant has. `true` where there was nothing: what was taken may have to be sent again.
 fn take(
     reader: &Reader,
     marks: &Marks,
@@ -191,11 +199,11 @@ fn take(
     })?;
     Counts::add(&counts.missed, page.missed);
     Counts::add(&counts.rejected, unreadable);
-    let all = !page.is_full(&bounds);
-    if page.seen > 0 || page.missed > 0 {
-        batch.places.push((tenant.to_string(), page.cursor, page.next));
-    } else {
+    let nothing = page.seen == 0 && page.missed == 0;
+    if nothing {
         counts.reached.insert((**tenant).into(), page.next);
+    } else {
+        batch.places.push((tenant.to_string(), page.cursor, page.next));
     }
-    Ok(all)
+    Ok(nothing)
 }
