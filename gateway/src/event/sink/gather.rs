@@ -23,6 +23,8 @@ pub(super) struct Batch {
     pub(super) items: Vec<Item>,
     /// The place after it, by tenant, with the number of the next event.
     pub(super) places: Vec<(String, String, u64)>,
+    /// There is more to be had at once.
+    pub(super) more: bool,
 }
 
 /// One event of a batch.
@@ -141,6 +143,7 @@ impl Gatherer {
         let mut failed = None;
         for _ in 0..self.turns.len() {
             if batch.is_full(spec, limit) {
+                batch.more = true;
                 break;
             }
             let Some(tenant) = self.turns.pop_front() else { break };
@@ -199,6 +202,7 @@ fn take(
     })?;
     Counts::add(&counts.missed, page.missed);
     Counts::add(&counts.rejected, unreadable);
+    batch.more |= page.is_full(&bounds);
     let nothing = page.seen == 0 && page.missed == 0;
     if nothing {
         counts.reached.insert((**tenant).into(), page.next);
@@ -206,4 +210,51 @@ fn take(
         batch.places.push((tenant.to_string(), page.cursor, page.next));
     }
     Ok(nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::event::{EventLog, Options, Record, RecordType};
+
+    #[tokio::test]
+    async fn what_could_not_be_sent_is_gathered_again_and_one_tenant_stops_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = EventLog::open(folder.path(), Options::default()).unwrap();
+        for tenant in ["acme", "globex"] {
+            let writer = log.writer(0);
+            (0..3).for_each(|_| writer.append(tenant, &Record::now(RecordType::Transaction)));
+        }
+        log.settle().await;
+        drop(log);
+        let sink = serde_json::json!({"name": "a", "kind": "http", "to": "http://siem.test/"});
+        let spec = Spec::new(&serde_json::from_value(sink).unwrap());
+        let reader = Reader::open(folder.path());
+        let mut marks = Marks::open(&folder.path().join("marks")).unwrap();
+        // As after a restart: nothing has been written since.
+        let (heads, counts) = (Heads::default(), Counts::default());
+        let mut gatherer = Gatherer::new();
+        gatherer.follow(vec!["acme".to_owned()], &spec);
+        let mut gather = |marks: &Marks, limit| {
+            gatherer.gather(&reader, marks, &heads, &counts, &spec, limit).unwrap()
+        };
+        let first = gather(&marks, 2);
+        assert_eq!((first.items.len(), first.more), (2, true));
+        let (tenant, cursor, next) = first.places.first().unwrap().clone();
+        counts.reached.insert(tenant.as_str().into(), next);
+        marks.put(&[(tenant, cursor)]).unwrap();
+        for attempt in 0..3 {
+            let last = gather(&marks, 2);
+            assert_eq!((last.items.len(), last.more), (1, false), "attempt {attempt}");
+        }
+        // A place that no log has is one that cannot be read from.
+        marks.put(&[("acme".to_owned(), "no place".to_owned())]).unwrap();
+        gatherer.follow(vec!["acme".to_owned(), "globex".to_owned()], &spec);
+        let others = gatherer.gather(&reader, &marks, &heads, &counts, &spec, 9).unwrap();
+        assert_eq!(others.items.len(), 3, "globex has its turn");
+        gatherer.follow(vec!["acme".to_owned()], &spec);
+        assert!(gatherer.gather(&reader, &marks, &heads, &counts, &spec, 9).is_err());
+    }
 }

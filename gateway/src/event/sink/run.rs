@@ -160,10 +160,13 @@ impl Runner {
             self.counts.reached.remove(name.as_str());
         }
         self.keep(&gone);
+        for name in known.iter().filter(|name| self.spec.has_tenant(name)) {
+            self.counts.reached.entry(name.as_str().into()).or_insert(0);
+        }
         gatherer.follow(known, &self.spec);
     }
 
-    /// One batch. `true` where there was not enough to fill one.
+    /// One batch. `true` where there is no more for now.
     async fn turn(&mut self, gatherer: &mut Gatherer) -> bool {
         let Self { reader, marks, heads, counts, spec, limit, .. } = self;
         let batch = match gatherer.gather(reader, marks, heads, counts, spec, *limit) {
@@ -173,7 +176,6 @@ impl Runner {
                 return true;
             }
         };
-        let full = batch.items.len() >= self.limit;
         if !batch.items.is_empty() {
             let sent = timeout(SEND_TIME_MAX, self.peer.send(&batch)).await;
             match sent.unwrap_or(Err(SinkError::Timeout)) {
@@ -196,7 +198,7 @@ impl Runner {
             }
         }
         self.moved(&batch);
-        !full && batch.items.is_empty()
+        !batch.more
     }
 
     fn took(&mut self, batch: &Batch, rejected: u64) {

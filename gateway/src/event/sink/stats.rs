@@ -38,8 +38,10 @@ pub struct SinkStats {
 impl Counts {
     pub(super) fn stats(&self, heads: &Heads) -> SinkStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let reached = |tenant: &str| self.reached.get(tenant).map_or(0, |next| *next);
-        let behind = |tenant: &str, next: u64| next.saturating_sub(reached(tenant));
+        // Tenants that are none of this sink's have not been come to, and never are.
+        let behind = |tenant: &str, next: u64| {
+            self.reached.get(tenant).map_or(0, |reached| next.saturating_sub(*reached))
+        };
         SinkStats {
             sent: read(&self.sent),
             failures: read(&self.failures),

@@ -160,6 +160,7 @@ fn an_ocsf_event_names_class_user_and_verdict() {
 fn cef_escapes_what_would_end_a_field() {
     let mut record = full();
     record.verdict.rule = Some("a=b|c\\d\ne".into());
+    record.verdict.justification = Some("\u{1b}[2J\u{202e}".into());
     let mut out = Vec::new();
     assert!(Format::Cef.write(line(&record).as_bytes(), &mut out));
     let text = String::from_utf8(out).unwrap();
@@ -167,6 +168,11 @@ fn cef_escapes_what_would_end_a_field() {
     assert!(text.contains("|transaction|request blocked|9|"), "{text}");
     assert!(text.contains(r"cs2Label=rule cs2=a\=b|c\\d\ne cs3Label"), "{text}");
     assert!(!text.contains('\n') && !text.contains("justification flexString1"), "{text}");
+    // What would steer a terminal is shown, as in the log.
+    assert!(
+        text.contains(r"\\u001b[2J\\u202e") && !text.contains(['\u{1b}', '\u{202e}']),
+        "{text}"
+    );
 }
 
 #[test]
