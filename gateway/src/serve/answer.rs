@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use super::flow::{Flow, FlowEnd};
-use super::judge::Asking;
+use super::judge::{Asking, account_of};
 use super::reach::Unreachable;
 use super::transaction::Transaction;
 use crate::event::Text;
@@ -162,7 +162,10 @@ pub(super) async fn refusal<Io>(
     let flow = transaction.flow_shared();
     let site = flow.worker.pop.catalog.site(&host);
     if transaction.record.app.id.is_none() {
-        transaction.record.app = Asking { flow: &flow, tenant, url: "", request }.describe();
+        let account = account_of(&flow, request);
+        let account = account.as_deref();
+        transaction.record.app =
+            Asking { flow: &flow, tenant, url: "", request, account }.describe();
     }
     let notice = Notice {
         kind: refusal.kind,

@@ -15,7 +15,7 @@ use super::connections::{self, After, How};
 use super::flow::Flow;
 use super::forward::{self, Failure, Forwarded};
 use super::gates::{Cleared, Exchange};
-use super::judge::{Asking, ResponseGate};
+use super::judge::{Asking, ResponseGate, account_of};
 use super::pulse::Pulse;
 use super::reach::{self, Opened};
 use super::transaction::Transaction;
@@ -156,7 +156,7 @@ where
     if let Some(refusal) = misplaced(flow, &tenant, way, &request) {
         return refuse(client, &tenant, &request, &mut transaction, &refusal).await;
     }
-    let mut exchange = Exchange::new(flow, &tenant, &url);
+    let mut exchange = Exchange::new(flow, &tenant, &url, &request);
     let cleared = exchange.clear(way, client, &request, &mut transaction).await;
     let (permit, dial) = match cleared {
         Cleared::Go { send, dial } => (send, dial),
@@ -309,7 +309,8 @@ impl Exchange<'_> {
         }
         forward::send(permit, &mut opened.lease, request).await?;
         let key = &opened.key;
-        let asking = Asking { flow, tenant: self.tenant, url: self.url, request };
+        let account = self.account.as_deref();
+        let asking = Asking { flow, tenant: self.tenant, url: self.url, request, account };
         let gate = ResponseGate { asking, settled: self.settled.as_ref() };
         let stopped = &mut self.stopped;
         let mut judge = |response: &Response, transaction: &mut Transaction| {
@@ -355,7 +356,10 @@ impl Exchange<'_> {
         let url = self.url.to_owned();
         let recheck = Box::new(move || {
             let Some(tenant) = flow.tenant() else { return false };
-            let asking = Asking { flow: &flow, tenant: &tenant, url: &url, request: &asked };
+            let account = account_of(&flow, &asked);
+            let account = account.as_deref();
+            let asking =
+                Asking { flow: &flow, tenant: &tenant, url: &url, request: &asked, account };
             let ruling = asking.judge(BodyFacts::None, Gate::RequestHead, None);
             // A coach page cannot be shown on an open WebSocket; it was justified when it began.
             matches!(ruling.ruled, Ruled::Allow(_) | Ruled::Coach(_))

@@ -14,12 +14,13 @@ use super::connections;
 use super::exchange::Way;
 use super::flow::Flow;
 use super::hold::{self, Hold, Replay};
-use super::judge::Asking;
+use super::judge::{Asking, account_of};
 use super::reach::{self, Target};
 use super::transaction::Transaction;
 use crate::event::Text;
 use crate::exchange::Request;
 use crate::snapshot::Tenant;
+use crate::verdict::accounts::Account;
 use crate::verdict::{BodyFacts, Held, Ruled, Settled, connect};
 
 /// What came of the gates before sending.
@@ -39,11 +40,25 @@ pub(super) struct Exchange<'a> {
     pub(super) settled: Option<Settled>,
     /// The response gate's verdict against the response.
     pub(super) stopped: Option<Ruled>,
+    pub(super) account: Option<Arc<Account>>,
 }
 
 impl<'a> Exchange<'a> {
-    pub(super) fn new(flow: &'a Arc<Flow>, tenant: &'a Arc<Tenant>, url: &'a str) -> Self {
-        Self { flow, tenant, url, replay: Replay::default(), settled: None, stopped: None }
+    pub(super) fn new(
+        flow: &'a Arc<Flow>,
+        tenant: &'a Arc<Tenant>,
+        url: &'a str,
+        request: &Request,
+    ) -> Self {
+        Self {
+            flow,
+            tenant,
+            url,
+            replay: Replay::default(),
+            settled: None,
+            stopped: None,
+            account: account_of(flow, request),
+        }
     }
 
     /// Takes the exchange through the gates that come before it is sent.
@@ -130,7 +145,13 @@ impl<'a> Exchange<'a> {
     }
 
     pub(super) fn asking<'r>(&'r self, request: &'r Request) -> Asking<'r> {
-        Asking { flow: self.flow, tenant: self.tenant, url: self.url, request }
+        Asking {
+            flow: self.flow,
+            tenant: self.tenant,
+            url: self.url,
+            request,
+            account: self.account.as_deref(),
+        }
     }
 
     async fn hold<Io>(

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use crate::exchange::{Frame, Request, Source};
-use crate::limit::hold::HoldBudget;
+use crate::limit::hold::{HoldBudget, HoldShare};
 use crate::verdict::Held;
 
 /// What of a request body is kept until the origin is known to have taken the request, so that
@@ -28,6 +28,8 @@ pub(super) struct Replay {
     sent_bytes: usize,
     /// The client was told to send the body.
     asked_for: bool,
+    /// Of the process's allowance, for as long as frames are held.
+    share: Option<HoldShare>,
 }
 
 impl Replay {
@@ -100,7 +102,11 @@ pub(super) struct Replaying<'a, S> {
 
 impl<S: Source> Source for Replaying<'_, S> {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Frame>>> {
-        let frame = match self.replay.frames.pop_front() {
+        let held = self.replay.frames.pop_front();
+        if self.replay.frames.is_empty() {
+            self.replay.share = None;
+        }
+        let frame = match held {
             Some(frame) => Some(frame),
             None if self.replay.ended => None,
             None => ready!(self.rest.poll_frame(context))?,
@@ -141,7 +147,7 @@ pub(super) async fn hold<Io: AsyncRead + AsyncWrite + Unpin>(
 ) -> io::Result<Hold> {
     replay.ask_for(client, request).await?;
     let deadline = tokio::time::Instant::now() + time_max;
-    let mut share = budget.share();
+    let share = replay.share.insert(budget.share());
     let mut size = 0_u64;
     loop {
         let next = std::future::poll_fn(|context| client.poll_frame(context));

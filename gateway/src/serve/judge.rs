@@ -1,5 +1,6 @@
 //! Asks policy about one exchange: at the gates before it is sent, and at its response.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use gateway_proto::target::canonical_path;
@@ -12,6 +13,7 @@ use super::transaction::Transaction;
 use crate::event::{self, Text};
 use crate::exchange::{Request, Response};
 use crate::snapshot::Tenant;
+use crate::verdict::accounts::Account;
 use crate::verdict::{
     BodyFacts, Held, ResponseFacts, Ruled, Ruling, Settled, Subject, describe, on_exchange,
     response_keys, settle,
@@ -25,6 +27,16 @@ pub(super) struct Asking<'a> {
     /// `scheme://host/path?query`.
     pub(super) url: &'a str,
     pub(super) request: &'a Request,
+    /// Who was last seen signing in, as it was when the exchange began: a verdict does not depend on
+    /// what happens beside it.
+    pub(super) account: Option<&'a Account>,
+}
+
+/// Who was last seen signing in where this request goes.
+pub(super) fn account_of(flow: &Flow, request: &Request) -> Option<Arc<Account>> {
+    let host = request.host.text();
+    let site = flow.worker.pop.catalog.site(&host);
+    flow.tenancy.accounts.find(&flow.session.who, &site)
 }
 
 impl Asking<'_> {
@@ -63,7 +75,7 @@ impl Asking<'_> {
         response: Option<&Response>,
         ask: impl FnOnce(&Subject<'_>) -> R,
     ) -> R {
-        let Self { flow, tenant, request, url } = *self;
+        let Self { flow, tenant, request, url, account } = *self;
         let (path, query) =
             request.target().split_once('?').unwrap_or_else(|| (request.target(), ""));
         let path = canonical_path(path.as_bytes());
@@ -74,7 +86,6 @@ impl Asking<'_> {
         connect.host = &host;
         connect.port = request.port;
         let catalog: &Catalog = &flow.worker.pop.catalog;
-        let account = flow.tenancy.accounts.find(connect.who, &catalog.site(&host));
         ask(&Subject {
             policy: &tenant.policy,
             catalog,
@@ -85,7 +96,7 @@ impl Asking<'_> {
             query,
             url,
             body,
-            account: account.as_deref(),
+            account,
             response: response.map(|response| ResponseFacts::of(response, path.as_str())),
         })
     }

@@ -69,14 +69,42 @@ const MENDED_BYTES_MAX: usize = 8 << 20;
 /// that and their origins take it, while a form that does is read differently by different origins.
 #[expect(clippy::option_option, reason = "malformed, none, or parts")]
 fn parts(content_type: &[u8], bytes: &[u8]) -> Option<Option<Vec<multipart::Part>>> {
-    if let Ok(parts) = multipart::parts(content_type, bytes) {
-        return Some(parts);
-    }
+    let strict = multipart::parts(content_type, bytes);
     let kind = content_type.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
     let is_form = kind.eq_ignore_ascii_case(b"multipart/form-data");
-    if is_form || bytes.len() > MENDED_BYTES_MAX {
-        return None;
+    match strict {
+        Ok(None) => return Some(None),
+        Ok(parts) if is_form || !has_bare_delimiter(bytes) => return Some(parts),
+        Err(_) if is_form => return None,
+        _ if bytes.len() > MENDED_BYTES_MAX => return None,
+        _ => {}
     }
+    let mended = multipart::parts(content_type, &with_cr(bytes)).ok()?;
+    match strict {
+        // Read in either way it must have the same parts, or some are hidden from one reader.
+        Ok(parts) => same_names(parts.as_deref(), mended.as_deref()).then_some(parts),
+        Err(_) => Some(mended),
+    }
+}
+
+/// Whether what may be a delimiter stands behind a lone LF.
+fn has_bare_delimiter(bytes: &[u8]) -> bool {
+    memchr::memmem::find_iter(bytes, b"\n--")
+        .any(|at| at.checked_sub(1).and_then(|before| bytes.get(before)) != Some(&b'\r'))
+}
+
+fn same_names(one: Option<&[multipart::Part]>, other: Option<&[multipart::Part]>) -> bool {
+    let names = |parts: Option<&[multipart::Part]>| -> Vec<_> {
+        let named = |part: &multipart::Part| {
+            (part.name.clone(), part.file_name.clone(), part.extended_file_name.clone())
+        };
+        parts.unwrap_or_default().iter().map(named).collect()
+    };
+    names(one) == names(other)
+}
+
+/// The same with a CR before each LF.
+fn with_cr(bytes: &[u8]) -> Vec<u8> {
     let mut mended = Vec::with_capacity(bytes.len() + bytes.len() / 16);
     let mut before = 0;
     for &byte in bytes {
@@ -86,7 +114,7 @@ fn parts(content_type: &[u8], bytes: &[u8]) -> Option<Option<Vec<multipart::Part
         mended.push(byte);
         before = byte;
     }
-    multipart::parts(content_type, &mended).ok()
+    mended
 }
 
 #[cfg(test)]
@@ -103,5 +131,19 @@ mod tests {
         };
         assert_eq!(of("multipart/related").unwrap().file_names, ["a.pem"]);
         assert_eq!(of("multipart/form-data").unwrap_err(), Unobtainable::Unreadable);
+    }
+
+    #[test]
+    fn a_part_that_only_some_readers_see_hides_nothing() {
+        let part = |name: &str, end: &str| {
+            format!("--b{end}Content-Disposition: attachment; filename=\"{name}\"{end}{end}text")
+        };
+        let of = |body: String| {
+            Held::of(b"multipart/related; boundary=b", body.into()).map(|held| held.file_names)
+        };
+        let hidden = format!("{}\n{}\r\n--b--\r\n", part("a.txt", "\r\n"), part("b.pem", "\n"));
+        assert_eq!(of(hidden), Err(Unobtainable::Unreadable));
+        let dashes = format!("{}\n-- \n--c\r\n--b--\r\n", part("a.txt", "\r\n"));
+        assert_eq!(of(dashes).unwrap(), ["a.txt"], "a signature below a text is none");
     }
 }
