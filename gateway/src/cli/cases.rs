@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -46,7 +47,7 @@ struct Case {
 }
 
 /// What is said here must be so; what is not said is not looked at.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Expected {
     action: Option<String>,
@@ -63,15 +64,19 @@ struct Expected {
 pub(super) fn run(layout: &Layout) -> Result<Vec<Problem>, Failure> {
     let names = layout.tenant_names().map_err(Failure::doing("reading the tenants"))?;
     let mut problems = Vec::new();
+    let mut loaded = None;
     for name in names {
-        let files = files(layout, &name);
+        let files = files(layout, &name).map_err(Failure::doing("reading a tenant's cases"))?;
         if files.is_empty() {
             continue;
         }
         let (unit, tenant) = look(layout, &name).map_err(Failure::Problems)?;
-        let catalog = super::explain::catalog()?;
+        let catalog = match &loaded {
+            Some(catalog) => catalog,
+            None => loaded.insert(super::explain::catalog()?),
+        };
         let guard = serve::guard(&unit, own_addresses(&unit));
-        let setting = Setting { tenant: &tenant, catalog: &catalog, guard: &guard };
+        let setting = Setting { tenant: &tenant, catalog, guard: &guard };
         for file in files {
             problems.extend(run_file(layout, &file, &setting));
         }
@@ -79,13 +84,21 @@ pub(super) fn run(layout: &Layout) -> Result<Vec<Problem>, Failure> {
     Ok(problems)
 }
 
-fn files(layout: &Layout, name: &TenantName) -> Vec<PathBuf> {
+fn files(layout: &Layout, name: &TenantName) -> io::Result<Vec<PathBuf>> {
     let folder = layout.tenant(name).join("cases");
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut files: Vec<_> =
-        entries.filter(|path| path.extension().is_some_and(|it| it == "yaml")).collect();
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|it| it == "yaml" || it == "yml") {
+            files.push(path);
+        }
+    }
     files.sort();
-    files
+    Ok(files)
 }
 
 fn run_file(layout: &Layout, path: &std::path::Path, setting: &Setting<'_>) -> Vec<Problem> {
@@ -102,6 +115,9 @@ fn run_file(layout: &Layout, path: &std::path::Path, setting: &Setting<'_>) -> V
     for (index, case) in read.value.cases.iter().enumerate() {
         let at = position(&read.tree, &["cases", &index.to_string()]);
         let wrong = match question_of(case, setting.tenant) {
+            Ok(_) if case.expect == Expected::default() => {
+                vec!["`expect` says nothing, so nothing can fail".to_owned()]
+            }
             Ok(question) => differences(&case.expect, &explain(setting, &question)),
             Err(what) => vec![what],
         };

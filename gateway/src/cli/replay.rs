@@ -186,11 +186,13 @@ fn judge_all(batch: &[String], policy: &Policy, catalog: &Catalog) -> Vec<Line> 
     let mut shares = batch.chunks(share);
     let first = shares.next().unwrap_or_default();
     std::thread::scope(|scope| {
-        let others: Vec<_> = shares.map(|lines| scope.spawn(move || judge(lines))).collect();
+        let others: Vec<_> =
+            shares.map(|lines| (lines.len(), scope.spawn(move || judge(lines)))).collect();
         let mut all = judge(first);
-        for other in others {
+        for (lines, other) in others {
             // A judge that panicked is a defect; its lines count as malformed.
-            all.extend(other.join().unwrap_or_else(|_| vec![Line::Malformed]));
+            let lost = || (0..lines).map(|_| Line::Malformed).collect();
+            all.extend(other.join().unwrap_or_else(|_| lost()));
         }
         all
     })

@@ -181,7 +181,8 @@ impl Reading {
     }
 
     fn csv(&mut self, line: &str, first: bool) -> Result<Line, ListError> {
-        let separator = [',', ';', '\t'].into_iter().find(|it| line.contains(*it)).unwrap_or(',');
+        // The first of them: a name holds none.
+        let separator = line.chars().find(|it| matches!(it, ',' | ';' | '\t')).unwrap_or(',');
         let mut fields = line.split(separator).map(|field| field.trim().trim_matches('"').trim());
         let name = fields.next().unwrap_or_default();
         if first

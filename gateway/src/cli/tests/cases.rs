@@ -33,6 +33,7 @@ cases:
     time: 2026-11-23T23:00:00Z
     expect: { action: allow }
   - { name: no request, request: nonsense, expect: {} }
+  - { name: nothing expected, request: GET https://bank.test/ }
 ";
 
 #[test]
@@ -44,7 +45,8 @@ fn a_case_that_is_decided_otherwise_is_told_with_its_place() {
     fs::write(tenant.join("cases/own.yaml"), CASES).unwrap();
     let found = cases::run(&Layout::new(Path::new(&gateway))).unwrap();
     let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
-    assert_eq!(shown.len(), 2, "{shown:#?}");
+    assert_eq!(shown.len(), 3, "{shown:#?}");
+    assert!(shown[2].contains("`expect` says nothing"), "{shown:#?}");
     assert!(shown[0].starts_with("tenants/acme/cases/own.yaml:12:5: case `the bank by night`"));
     assert!(shown[0].contains("action is `block`, not `allow`"), "{shown:#?}");
     assert!(shown[1].contains("`nonsense` is not `METHOD https://host/path`"), "{shown:#?}");
