@@ -161,6 +161,35 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     ]
 }
 
+/// Policies whose sets are sparse, and longer than one block of words, as only large ones are: few rules
+/// for each of many domains.
+fn many_rules() -> impl Strategy<Value = Vec<Rule>> {
+    let count = prop::sample::select(vec![300_usize, 1_000, 5_000]);
+    (prop::collection::vec(rule(), 20..60), count).prop_map(|(templates, count)| {
+        let of = |number: usize| {
+            let mut rule = templates.get(number % templates.len()).unwrap().clone();
+            // Some are left as they are, anywhere among the others.
+            if number % 89 != 7 {
+                rule.conditions.retain(|condition| condition.key != Key::Domain);
+                let want = Want::Text(Pattern::parse(&format!("n{}.x", number / 2)).unwrap());
+                rule.conditions.push(Condition {
+                    key: Key::Domain,
+                    at: Position::default(),
+                    negated: false,
+                    tests: vec![Test { at: Position::default(), written: String::new(), want }],
+                });
+            }
+            rule
+        };
+        (0..count).map(of).collect()
+    })
+}
+
+/// A large policy costs as much as a hundred small ones.
+fn few() -> Config {
+    Config { cases: (cases() / 100).max(1), max_shrink_iters: 64, ..config() }
+}
+
 fn fact(key: Key) -> impl Strategy<Value = Fact<'static>> {
     let reasons = vec![Unobtainable::Bound, Unobtainable::EngineDown];
     prop_oneof![
@@ -203,6 +232,31 @@ impl Both {
 
 fn shapes(rules: &[Rule]) -> Vec<(&[Condition], Traits)> {
     rules.iter().map(|rule| (rule.conditions.as_slice(), Traits::of(rule))).collect()
+}
+
+proptest! {
+    #![proptest_config(few())]
+
+    #[test]
+    fn compiled_equals_reference_over_thousands_of_rules(
+        rules in many_rules(),
+        default_blocks in any::<bool>(),
+        facts in prop::collection::vec(facts(), FACTS),
+        domains in prop::collection::vec(0..2_600_usize, FACTS),
+    ) {
+        let both = Both::new(rules, default_blocks);
+        for (mut facts, domain) in facts.into_iter().zip(domains) {
+            // Every other time a domain that some rules are about.
+            let domain = format!("n{domain}.x");
+            if domain.len() % 2 == 0 {
+                facts.set(Key::Domain, Fact::Known(Value::Text(domain.leak())));
+            }
+            for gate in Gate::ALL {
+                let compiled = both.compiled.evaluate(gate, &facts);
+                prop_assert_eq!(compiled, both.reference(gate, &facts), "at {:?}", gate);
+            }
+        }
+    }
 }
 
 proptest! {
