@@ -1,4 +1,4 @@
-// The npm package `http-cache-tests`: 365 probes of what a cache keeps, changes and serves. Through a
+// The npm package `http-cache-tests`: 350 probes of what a cache keeps, changes and serves. Through a
 // gateway that is no cache every verdict must be the one of a direct run.
 //
 // Prints one JSON object: the verdict of each test.

@@ -3,7 +3,6 @@
 
 import asyncio
 import ssl
-import subprocess
 import sys
 
 import suite
@@ -28,7 +27,7 @@ async def main():
         command += [f"{options.name}:{port}{{127.0.0.1}}"]
     if options.certificate:
         command += [f"--cert={options.certificate}", f"--key={options.certificate}"]
-    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
     said = (await process.communicate())[0].decode(errors="replace")
     lines = said.split("COMPLIANCE AGAINST")[-1].splitlines()
     wrong = {f"finding {number}": line.strip() for number, line in enumerate(lines) if line.strip().startswith("*")}

@@ -212,8 +212,9 @@ pub(super) async fn coach<Io>(
 where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    let rule = transaction.tenant().policy.rule(coached.rule)?.clone();
-    let matter = matter(flow, request, transaction, &rule);
+    let tenant = transaction.tenant();
+    let rule = tenant.policy.rule(coached.rule)?;
+    let matter = matter(flow, request, transaction, rule);
     if let Some(justification) = flow.tenancy.coach.remembered(&matter) {
         transaction.record.verdict.justification = Some(justification.into());
         return Some(coached.proceed());

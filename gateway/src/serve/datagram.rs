@@ -21,7 +21,6 @@ use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::tunnel::Session;
 use crate::tunnel::mux::{self, Code, MuxStream};
-use crate::verdict::connect;
 
 /// A UDP association that is silent for this long is over (RFC 4787 asks for at least two
 /// minutes).
@@ -78,12 +77,10 @@ async fn open(flow: &Flow, tenant: &Tenant) -> Result<UdpSocket, FlowEnd> {
     guard
         .check_name(&flow.asked, flow.port)
         .map_err(|refused| FlowEnd::refused(refused.label(), Blame::Client))?;
-    let mut address = flow.asked.ip();
-    let mut verdict = connect(&tenant.policy, &flow.unread(tenant, address));
-    if verdict.resolve_permit().is_some() {
-        address = Some(first_address(flow, tenant).await?);
-        verdict = connect(&tenant.policy, &flow.unread(tenant, address));
-    }
+    let mut subject = flow.unread(tenant, flow.asked.ip());
+    let verdict = reach::ask(flow, tenant, &mut subject, &flow.target(Scheme::Https))
+        .await
+        .map_err(|error| unreachable_end(&error))?;
     let permit = match verdict.outcome {
         Outcome::Allow { permit, .. } => permit,
         Outcome::Block { rule, .. } => {
@@ -95,7 +92,7 @@ async fn open(flow: &Flow, tenant: &Tenant) -> Result<UdpSocket, FlowEnd> {
             return Err(FlowEnd::refused("rule", Blame::Gateway));
         }
     };
-    let address = match address {
+    let address = match subject.address {
         Some(address) => address,
         None => first_address(flow, tenant).await?,
     };

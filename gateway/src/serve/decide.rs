@@ -23,7 +23,7 @@ use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::stream::{Io, Rewind};
 use crate::tunnel::Session;
-use crate::verdict::{connect, decrypt};
+use crate::verdict::decrypt;
 
 /// The session ended first.
 const WITHDRAWN: &str = "withdrawn";
@@ -169,21 +169,12 @@ pub(super) async fn connect_gate(
     tenant: &Tenant,
     page: bool,
 ) -> Result<DialPermit, FlowEnd> {
-    let mut address = match flow.asked {
-        Host::Ip(address) => Some(address),
-        Host::Name(_) => None,
-    };
-    let ask = |address| {
-        let subject =
-            if page { flow.subject(tenant, address) } else { flow.unread(tenant, address) };
-        connect(&tenant.policy, &subject)
-    };
-    let mut verdict = ask(address);
-    if verdict.resolve_permit().is_some() {
-        let resolved = reach::resolve(flow, tenant, &flow.target(Scheme::Https)).await;
-        address = resolved.map_err(|error| unreachable_end(&error))?.first().copied();
-        verdict = ask(address);
-    }
+    let address = flow.asked.ip();
+    let mut subject =
+        if page { flow.subject(tenant, address) } else { flow.unread(tenant, address) };
+    let verdict = reach::ask(flow, tenant, &mut subject, &flow.target(Scheme::Https))
+        .await
+        .map_err(|error| unreachable_end(&error))?;
     let rule_text = |rule| tenant.policy.rule(rule).map(|it| Text::copied(&it.name));
     match verdict.outcome {
         Outcome::Allow { permit, .. } => Ok(permit),

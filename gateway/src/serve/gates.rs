@@ -21,7 +21,7 @@ use crate::event::Text;
 use crate::exchange::Request;
 use crate::snapshot::Tenant;
 use crate::verdict::accounts::Account;
-use crate::verdict::{BodyFacts, Held, Ruled, Settled, connect};
+use crate::verdict::{BodyFacts, Held, Ruled, Settled};
 
 /// What came of the gates before sending.
 pub(super) enum Cleared {
@@ -189,12 +189,9 @@ pub(super) async fn connect_gate(
     subject.host = &target.host;
     subject.port = target.port;
     subject.site = flow.worker.pop.catalog.settled_site(&target.host);
-    let mut verdict = connect(&tenant.policy, &subject);
-    if verdict.resolve_permit().is_some() {
-        let resolved = reach::resolve(flow, tenant, target).await;
-        subject.address = resolved.map_err(|error| Refusal::unreachable(&error))?.first().copied();
-        verdict = connect(&tenant.policy, &subject);
-    }
+    let verdict = reach::ask(flow, tenant, &mut subject, target)
+        .await
+        .map_err(|error| Refusal::unreachable(&error))?;
     match verdict.outcome {
         Outcome::Allow { permit, .. } => Ok(permit),
         // An exchange is judged again, and answered with the page.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use policy::verdict::DialPermit;
+use policy::verdict::{DialPermit, Verdict};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
@@ -23,6 +23,7 @@ use crate::snapshot::Tenant;
 use crate::tls::{
     FaultAction, FaultSettings, Finding, OriginFacts, OriginTlsError, Profile, ProfileKey,
 };
+use crate::verdict::{ConnectSubject, connect};
 
 /// Where an exchange goes.
 #[derive(Clone, Debug)]
@@ -160,6 +161,22 @@ async fn addresses(
     }
     let resolver = flow.worker.pop.resolver.load_full();
     Ok(resolver.resolve(tenant.name.as_str(), &target.host).await?)
+}
+
+/// What the connect gate says. The name is resolved first where the policy goes by its address, which
+/// is then in `subject`.
+pub(super) async fn ask(
+    flow: &Flow,
+    tenant: &Tenant,
+    subject: &mut ConnectSubject<'_>,
+    target: &Target,
+) -> Result<Verdict<DialPermit>, Unreachable> {
+    let verdict = connect(&tenant.policy, subject);
+    if verdict.resolve_permit().is_none() {
+        return Ok(verdict);
+    }
+    subject.address = resolve(flow, tenant, target).await?.first().copied();
+    Ok(connect(&tenant.policy, subject))
 }
 
 /// Dials a target's TCP port.

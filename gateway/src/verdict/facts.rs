@@ -17,7 +17,8 @@ use crate::event::{self, InstanceKind, Text};
 /// Asks with the facts of the connect gate.
 pub(super) fn of_flow<R>(subject: &ConnectSubject<'_>, ask: impl FnOnce(&Facts<'_>) -> R) -> R {
     let groups = groups(subject);
-    let categories = subject.site.as_ref().map(|site| categories(subject, site));
+    let categories =
+        subject.site.as_ref().map(|site| categories(subject.labels, subject.host, site));
     let mut facts = Facts::new();
     set_connect_facts(&mut facts, subject, &groups);
     if let (Some(site), Some(categories)) = (&subject.site, &categories) {
@@ -35,7 +36,7 @@ pub(super) fn before_decryption<R>(
     ask: impl FnOnce(&Facts<'_>) -> R,
 ) -> R {
     let groups = groups(subject);
-    let categories = categories(subject, site);
+    let categories = categories(subject.labels, subject.host, site);
     let mut facts = Facts::new();
     set_connect_facts(&mut facts, subject, &groups);
     set_site_facts(&mut facts, site, &categories);
@@ -68,7 +69,7 @@ pub(super) fn of_each_operation(
     let instance_kind = instance::kind(configured, classification.instance.as_deref());
 
     let groups = groups(&subject.connect);
-    let categories = categories(&subject.connect, &classification.site);
+    let categories = categories(subject.connect.labels, subject.connect.host, &classification.site);
     let mut instances: SmallVec<[&str; 2]> = SmallVec::new();
     instances.push(instance_kind.as_str());
     instances.extend(classification.instance.as_deref());
@@ -134,9 +135,9 @@ fn groups<'a>(subject: &ConnectSubject<'a>) -> Groups<'a> {
 /// unknown.
 type Categories<'a> = SmallVec<[&'a str; 8]>;
 
-fn categories<'a>(subject: &ConnectSubject<'a>, site: &Site<'a>) -> Categories<'a> {
+fn categories<'a>(labels: &'a Labels, host: &str, site: &Site<'a>) -> Categories<'a> {
     let mut own = Found::new();
-    subject.labels.find(subject.host, &mut own);
+    labels.find(host, &mut own);
     let of_app = site.categories.iter().copied();
     let known = of_app.filter(|category| own.is_empty() || *category != UNKNOWN);
     let mut all: Categories<'a> = known.collect();
@@ -162,18 +163,13 @@ fn note_categories(record: &mut event::App, categories: &[&str]) {
 /// What a record says of a flow's app by its name, where no request was seen.
 #[must_use]
 pub fn by_name(labels: &Labels, host: &str, site: &Site<'_>) -> event::App {
-    let mut own = Found::new();
-    labels.find(host, &mut own);
-    let known = site.categories.iter().filter(|it| own.is_empty() || **it != UNKNOWN);
-    let mut all: Categories<'_> = known.copied().collect();
-    all.extend(own);
     let mut record = event::App {
         id: site.app.map(Text::copied),
         tags: site.tags.iter().map(|tag| Text::copied(tag)).collect(),
         risk: site.risk,
         ..event::App::default()
     };
-    note_categories(&mut record, &all);
+    note_categories(&mut record, &categories(labels, host, site));
     record
 }
 
