@@ -202,6 +202,8 @@ impl<'a> Fragment<'a> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unreachable, reason = "tests")]
+
     use super::*;
 
     /// The body of a DTLS 1.2 hello with a session id, a cookie and one suite.
@@ -244,7 +246,7 @@ mod tests {
         assert_eq!(reader.push(&datagram(&body, &[(20, end)])), Progress::NeedMore);
         assert_eq!(reader.push(&datagram(&body, &[(10, 25)])), Progress::NeedMore);
         let Progress::Done(hello) = reader.push(&datagram(&body, &[(0, 10)])) else {
-            panic!("not whole")
+            unreachable!("not whole")
         };
         assert_eq!(hello.hello.session_id, vec![9; 32]);
         assert_eq!(hello.hello.cipher_suites, vec![0xa8]);

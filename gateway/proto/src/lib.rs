@@ -2,6 +2,10 @@
 
 pub mod fields;
 
+pub mod dns;
+pub mod dtls;
+pub mod openconnect;
+pub mod packet;
 pub mod sniff;
 pub mod udp;
 

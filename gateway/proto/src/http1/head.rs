@@ -4,6 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::target::Authority;
 
+use crate::openconnect::TUNNEL_TARGET;
+
 use super::line::{check_text, is_token, read_fields, split_line};
 use super::{Limits, Malformed, RequestHead, ResponseHead, Version};
 
@@ -224,6 +226,8 @@ fn check_target(method: &[u8], target: &[u8]) -> Result<(), Malformed> {
     }
     let fits = match target {
         [] => false,
+        // The one CONNECT without an authority.
+        TUNNEL_TARGET if method == b"CONNECT" => true,
         _ if method == b"CONNECT" => Authority::parse(target).is_ok_and(|it| it.port.is_some()),
         [b'/', ..] => true,
         b"*" => method == b"OPTIONS",

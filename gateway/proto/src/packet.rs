@@ -1,0 +1,355 @@
+//! Inner IP packets: what one is, and the packets that answer it (RFC 791, RFC 8200, RFC 792, RFC 4443).
+
+use std::net::{IpAddr, SocketAddr};
+
+use etherparse::icmpv4::DestUnreachableHeader;
+use etherparse::icmpv6::DestUnreachableCode;
+use etherparse::{
+    Icmpv4Type, Icmpv6Type, IpHeaders, NetSlice, PacketBuilder, PacketBuilderStep, SlicedPacket,
+    TransportSlice,
+};
+
+/// What is sent on takes this many hops at most (RFC 1700).
+const HOPS: u8 = 64;
+/// An ICMP error carries this much of the packet it is about: the whole stays within every MTU
+/// (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4).
+const QUOTED_BYTES_MAX: usize = 540;
+
+/// One packet, understood as far as a gateway needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    pub bytes: &'a [u8],
+    pub source: IpAddr,
+    pub destination: IpAddr,
+    pub payload: Payload<'a>,
+}
+
+/// What a packet carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'a> {
+    Tcp(Segment),
+    Udp {
+        source_port: u16,
+        destination_port: u16,
+        data: &'a [u8],
+    },
+    EchoRequest {
+        id: u16,
+        sequence: u16,
+        data: &'a [u8],
+    },
+    /// Another protocol, by its number.
+    Other(u8),
+}
+
+/// What matters of a TCP segment before a connection takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub sequence: u32,
+    pub acknowledged: u32,
+    pub syn: bool,
+    pub ack: bool,
+    pub fin: bool,
+    pub rst: bool,
+    pub data_bytes: usize,
+}
+
+impl Segment {
+    /// Whether it asks for a new connection.
+    #[must_use]
+    pub fn opens(&self) -> bool {
+        self.syn && !self.ack && !self.rst && !self.fin
+    }
+}
+
+/// Why a packet is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum PacketProblem {
+    #[error("its lengths do not add up, or it is no IP packet")]
+    Malformed,
+    #[error("its checksum is wrong")]
+    Checksum,
+    /// Tunnels carry whole packets: overlaps and half-sent ones cost memory and hide what they carry.
+    #[error("it is a fragment")]
+    Fragment,
+    #[error("it comes from or goes to an address that no host has")]
+    Address,
+}
+
+impl PacketProblem {
+    /// A stable name for metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Checksum => "checksum",
+            Self::Fragment => "fragment",
+            Self::Address => "address",
+        }
+    }
+}
+
+impl<'a> Packet<'a> {
+    /// Reads one packet; what follows its own length is left out of it.
+    ///
+    /// # Errors
+    /// Where it is none that a gateway passes on.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, PacketProblem> {
+        let sliced = SlicedPacket::from_ip(bytes).map_err(|_| PacketProblem::Malformed)?;
+        let (source, destination): (IpAddr, IpAddr) = match &sliced.net {
+            Some(NetSlice::Ipv4(ip)) => {
+                let header = ip.header();
+                if header.to_header().calc_header_checksum() != header.header_checksum() {
+                    return Err(PacketProblem::Checksum);
+                }
+                (header.source_addr().into(), header.destination_addr().into())
+            }
+            Some(NetSlice::Ipv6(ip)) => {
+                let header = ip.header();
+                (header.source_addr().into(), header.destination_addr().into())
+            }
+            _ => return Err(PacketProblem::Malformed),
+        };
+        if sliced.is_ip_payload_fragmented() {
+            return Err(PacketProblem::Fragment);
+        }
+        if !is_host(source) || !is_host(destination) {
+            return Err(PacketProblem::Address);
+        }
+        let payload = match &sliced.transport {
+            Some(transport) => payload(transport, source, destination)?,
+            None => {
+                let ip = sliced.net.as_ref().and_then(NetSlice::ip_payload_ref);
+                Payload::Other(ip.map_or(0, |ip| ip.ip_number.0))
+            }
+        };
+        Ok(Self { bytes, source, destination, payload })
+    }
+}
+
+/// Whether one host can have the address. Private and other special networks are the guard's matter.
+fn is_host(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    !address.is_unspecified() && !address.is_multicast() && !address.is_loopback() && !broadcast
+}
+
+fn payload<'a>(
+    transport: &TransportSlice<'a>,
+    source: IpAddr,
+    destination: IpAddr,
+) -> Result<Payload<'a>, PacketProblem> {
+    Ok(match transport {
+        TransportSlice::Tcp(tcp) => Payload::Tcp(Segment {
+            source_port: tcp.source_port(),
+            destination_port: tcp.destination_port(),
+            sequence: tcp.sequence_number(),
+            acknowledged: tcp.acknowledgment_number(),
+            syn: tcp.syn(),
+            ack: tcp.ack(),
+            fin: tcp.fin(),
+            rst: tcp.rst(),
+            data_bytes: tcp.payload().len(),
+        }),
+        TransportSlice::Udp(udp) => {
+            let header = udp.to_header();
+            let expected = match (source, destination) {
+                (IpAddr::V4(from), IpAddr::V4(to)) => {
+                    header.calc_checksum_ipv4_raw(from.octets(), to.octets(), udp.payload())
+                }
+                (IpAddr::V6(from), IpAddr::V6(to)) => {
+                    header.calc_checksum_ipv6_raw(from.octets(), to.octets(), udp.payload())
+                }
+                _ => return Err(PacketProblem::Malformed),
+            };
+            // Over IPv4 a checksum is optional, and zero says that there is none (RFC 768).
+            let absent = udp.checksum() == 0 && source.is_ipv4();
+            if !absent && expected.ok() != Some(udp.checksum()) {
+                return Err(PacketProblem::Checksum);
+            }
+            Payload::Udp {
+                source_port: udp.source_port(),
+                destination_port: udp.destination_port(),
+                data: udp.payload(),
+            }
+        }
+        TransportSlice::Icmpv4(icmp) => match icmp.icmp_type() {
+            Icmpv4Type::EchoRequest(echo) => {
+                Payload::EchoRequest { id: echo.id, sequence: echo.seq, data: icmp.payload() }
+            }
+            _ => Payload::Other(1),
+        },
+        TransportSlice::Icmpv6(icmp) => match icmp.icmp_type() {
+            Icmpv6Type::EchoRequest(echo) => {
+                Payload::EchoRequest { id: echo.id, sequence: echo.seq, data: icmp.payload() }
+            }
+            _ => Payload::Other(58),
+        },
+        _ => Payload::Other(0),
+    })
+}
+
+/// Begins a packet between two addresses of one family.
+fn between(source: IpAddr, destination: IpAddr) -> Option<PacketBuilderStep<IpHeaders>> {
+    Some(match (source, destination) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => PacketBuilder::ipv4(from.octets(), to.octets(), HOPS),
+        (IpAddr::V6(from), IpAddr::V6(to)) => PacketBuilder::ipv6(from.octets(), to.octets(), HOPS),
+        _ => return None,
+    })
+}
+
+/// A UDP packet; `None` where the addresses are of two families or the data is too long.
+#[must_use]
+pub fn udp(source: SocketAddr, destination: SocketAddr, data: &[u8]) -> Option<Vec<u8>> {
+    let step = between(source.ip(), destination.ip())?.udp(source.port(), destination.port());
+    let mut packet = Vec::with_capacity(step.size(data.len()));
+    step.write_to_vec(&mut packet, data).ok()?;
+    Some(packet)
+}
+
+/// The answer to an echo request; `None` for every other packet.
+#[must_use]
+pub fn echo_reply(packet: &Packet<'_>) -> Option<Vec<u8>> {
+    let Payload::EchoRequest { id, sequence, data } = packet.payload else { return None };
+    let step = between(packet.destination, packet.source)?;
+    let mut reply = Vec::with_capacity(data.len().saturating_add(48));
+    match packet.source {
+        IpAddr::V4(_) => {
+            step.icmpv4_echo_reply(id, sequence).write_to_vec(&mut reply, data).ok()?
+        }
+        IpAddr::V6(_) => {
+            step.icmpv6_echo_reply(id, sequence).write_to_vec(&mut reply, data).ok()?
+        }
+    }
+    Some(reply)
+}
+
+/// Says that nobody is at the port a packet goes to, so that its sender tries something else at once.
+#[must_use]
+pub fn port_unreachable(packet: &Packet<'_>) -> Option<Vec<u8>> {
+    let v4 = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port);
+    let v6 = Icmpv6Type::DestinationUnreachable(DestUnreachableCode::Port);
+    icmp(packet, v4, v6)
+}
+
+/// Says that a packet is longer than `mtu` bytes, the most that passes.
+#[must_use]
+pub fn too_big(packet: &Packet<'_>, mtu: u16) -> Option<Vec<u8>> {
+    let needed = DestUnreachableHeader::FragmentationNeeded { next_hop_mtu: mtu };
+    let v4 = Icmpv4Type::DestinationUnreachable(needed);
+    icmp(packet, v4, Icmpv6Type::PacketTooBig { mtu: mtu.into() })
+}
+
+fn icmp(packet: &Packet<'_>, v4: Icmpv4Type, v6: Icmpv6Type) -> Option<Vec<u8>> {
+    let quoted = packet.bytes.get(..QUOTED_BYTES_MAX).unwrap_or(packet.bytes);
+    let step = between(packet.destination, packet.source)?;
+    let mut answer = Vec::with_capacity(quoted.len().saturating_add(48));
+    match packet.source {
+        IpAddr::V4(_) => step.icmpv4(v4).write_to_vec(&mut answer, quoted).ok()?,
+        IpAddr::V6(_) => step.icmpv6(v6).write_to_vec(&mut answer, quoted).ok()?,
+    }
+    Some(answer)
+}
+
+/// The reset that answers a segment of no known connection (RFC 9293 section 3.10.7.1); `None` for a
+/// reset and for every other packet.
+#[must_use]
+pub fn reset(packet: &Packet<'_>) -> Option<Vec<u8>> {
+    let Payload::Tcp(segment) = packet.payload else { return None };
+    if segment.rst {
+        return None;
+    }
+    let step = between(packet.destination, packet.source)?;
+    let (from, to) = (segment.destination_port, segment.source_port);
+    let step = if segment.ack {
+        step.tcp(from, to, segment.acknowledged, 0).rst()
+    } else {
+        let length = u32::try_from(segment.data_bytes).unwrap_or(0);
+        let length =
+            length.wrapping_add(u32::from(segment.syn)).wrapping_add(u32::from(segment.fin));
+        step.tcp(from, to, 0, 0).rst().ack(segment.sequence.wrapping_add(length))
+    };
+    let mut answer = Vec::with_capacity(64);
+    step.write_to_vec(&mut answer, &[]).ok()?;
+    Some(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    const PAIRS: [(&str, &str); 2] =
+        [("100.96.0.7:4000", "192.0.2.1:53"), ("[fd00::7]:4000", "[2001:db8::1]:53")];
+
+    #[test]
+    fn a_udp_packet_reads_back_as_it_was_written() {
+        for (from, to) in PAIRS {
+            let packet = udp(address(from), address(to), b"query").unwrap_or_default();
+            let read = Packet::read(&packet).map(|it| (it.source, it.destination, it.payload));
+            let payload = Payload::Udp { source_port: 4000, destination_port: 53, data: b"query" };
+            assert_eq!(read, Ok((address(from).ip(), address(to).ip(), payload)));
+            let mut broken = packet.clone();
+            if let Some(last) = broken.last_mut() {
+                *last ^= 1;
+            }
+            assert_eq!(Packet::read(&broken), Err(PacketProblem::Checksum));
+        }
+        assert_eq!(udp(address(PAIRS[0].0), address(PAIRS[1].1), b""), None);
+    }
+
+    #[test]
+    fn fragments_and_odd_addresses_are_refused() {
+        let mut packet =
+            udp(address("100.96.0.7:1"), address("192.0.2.1:2"), b"x").unwrap_or_default();
+        let mut header =
+            etherparse::Ipv4Header::from_slice(&packet).map(|it| it.0).unwrap_or_default();
+        header.more_fragments = true;
+        header.header_checksum = header.calc_header_checksum();
+        packet.splice(..20, header.to_bytes());
+        assert_eq!(Packet::read(&packet), Err(PacketProblem::Fragment));
+        for (from, to) in [("127.0.0.1:1", "192.0.2.1:2"), ("100.96.0.7:1", "224.0.0.1:2")] {
+            let packet = udp(address(from), address(to), b"x").unwrap_or_default();
+            assert_eq!(Packet::read(&packet), Err(PacketProblem::Address));
+        }
+        assert_eq!(Packet::read(b""), Err(PacketProblem::Malformed));
+    }
+
+    #[test]
+    fn answers_go_back_to_who_asked() {
+        for (from, to) in PAIRS {
+            let packet = udp(address(from), address(to), &[7; 1000]).unwrap_or_default();
+            let packet = Packet::read(&packet).unwrap();
+            for answer in [port_unreachable(&packet), too_big(&packet, 1280)] {
+                let answer = answer.unwrap_or_default();
+                assert!(answer.len() < 600);
+                let read = Packet::read(&answer).map(|it| (it.source, it.destination));
+                assert_eq!(read, Ok((address(to).ip(), address(from).ip())));
+            }
+            assert_eq!((echo_reply(&packet), reset(&packet)), (None, None));
+        }
+    }
+
+    #[test]
+    fn a_stray_segment_is_reset_and_a_reset_is_not() {
+        for (from, to) in PAIRS {
+            let (from, to) = (address(from), address(to));
+            let step = between(from.ip(), to.ip()).map(|it| it.tcp(4000, 443, 77, 100).syn());
+            let mut packet = Vec::new();
+            step.unwrap().write_to_vec(&mut packet, &[]).unwrap();
+            let read = Packet::read(&packet).unwrap();
+            let answer = reset(&read).unwrap_or_default();
+            let answer = Packet::read(&answer).unwrap();
+            let is_reset =
+                |it: Segment| it.rst && it.acknowledged == 78 && it.destination_port == 4000;
+            assert!(matches!(answer.payload, Payload::Tcp(segment) if is_reset(segment)));
+            assert_eq!(reset(&answer), None);
+        }
+    }
+}
