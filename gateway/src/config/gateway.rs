@@ -1,9 +1,10 @@
 //! gateway.yaml: the point of presence itself.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,8 @@ pub struct GatewayConfig {
     pub notice: HostName,
     /// Worker threads; 0 is one per core. A change needs a restart.
     pub workers: u16,
+    /// The addresses that clients of packet tunnels are given.
+    pub inner: Inner,
     /// How origins are found, reached and trusted.
     pub origin: Origin,
     /// The durable event log.
@@ -44,6 +47,7 @@ impl Default for GatewayConfig {
             admin: Admin::default(),
             notice: HostName("notice.sluice.test".to_owned()),
             workers: 0,
+            inner: Inner::default(),
             origin: Origin::default(),
             events: Events::default(),
             limits: Limits::default(),
@@ -98,6 +102,28 @@ pub struct AdminTls {
     pub cert: PathBuf,
     /// PEM file with its private key.
     pub key: PathBuf,
+}
+
+/// Networks inside packet tunnels; they need not be routed anywhere else. The first address of each is
+/// the gateway's own: it answers name queries there. A change needs a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Inner {
+    /// IPv4 addresses, one for each session.
+    #[schemars(with = "String")]
+    pub ipv4: Ipv4Net,
+    /// IPv6 addresses, one for each session.
+    #[schemars(with = "String")]
+    pub ipv6: Ipv6Net,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        // Shared address space (RFC 6598) and a unique local network (RFC 4193).
+        let ipv4 = Ipv4Net::new_assert(Ipv4Addr::new(100, 96, 0, 0), 16);
+        let ipv6 = Ipv6Net::new_assert(Ipv6Addr::new(0xfd73, 0x6c75, 0x6963, 0x65, 0, 0, 0, 0), 64);
+        Self { ipv4, ipv6 }
+    }
 }
 
 /// Origins.

@@ -13,6 +13,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use tokio::time::timeout;
 
@@ -168,6 +169,28 @@ impl Resolver {
             return Ok(Arc::from([IpAddr::V4(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()]));
         }
         self.remembered(tenant, host, Instant::now()).await
+    }
+
+    /// The records of `name` of a type other than addresses, as `tenant` gets to see them; aliases on
+    /// the way included.
+    ///
+    /// # Errors
+    /// Where there are none.
+    pub async fn records(
+        &self,
+        tenant: &str,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Vec<Record>, ResolveError> {
+        let host = name.to_lowercase().to_ascii();
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        if self.mapped(host).is_some() || host == "localhost" || host.ends_with(".localhost") {
+            return Err(ResolveError::NoAddress);
+        }
+        let mut absolute = name.clone();
+        // The final dot keeps search domains out of it.
+        absolute.set_fqdn(true);
+        self.asker.records(&self.view(tenant).queries, &absolute, kind).await
     }
 
     /// As remembered at `now`: a fresh answer, a stale one while it is asked for anew, or whatever

@@ -24,7 +24,7 @@ use crate::tunnel::mux::{self, Code, MuxStream};
 
 /// A UDP association that is silent for this long is over (RFC 4787 asks for at least two
 /// minutes).
-const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
+pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Largest UDP payload.
 const DATAGRAM_BYTES_MAX: usize = 65_527;
 
@@ -72,7 +72,7 @@ fn target_of(path: &[u8]) -> Option<(Host, u16)> {
     Some((Host::parse(host.as_bytes()).ok()?, port))
 }
 
-async fn open(flow: &Flow, tenant: &Tenant) -> Result<UdpSocket, FlowEnd> {
+pub(super) async fn open(flow: &Flow, tenant: &Tenant) -> Result<UdpSocket, FlowEnd> {
     let guard = flow.worker.pop.guard.load_full();
     guard
         .check_name(&flow.asked, flow.port)

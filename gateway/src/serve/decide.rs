@@ -13,7 +13,6 @@ use super::bypass::{bypass, unreachable_end};
 use super::flow::{Flow, FlowEnd};
 use super::intercept;
 use super::notice;
-use super::pop::Worker;
 use super::reach;
 use crate::config::{BypassAction, FrontingAction};
 use crate::event::Text;
@@ -22,23 +21,14 @@ use crate::flow::peek::{self, Peeked};
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::stream::{Io, Rewind};
-use crate::tunnel::Session;
 use crate::verdict::decrypt;
 
 /// The session ended first.
 const WITHDRAWN: &str = "withdrawn";
 
-/// Serves one CONNECT stream to its end.
-pub(super) async fn serve(
-    worker: Arc<Worker>,
-    session: Arc<Session>,
-    asked: Host,
-    port: u16,
-    mut io: Io,
-    prefix: Bytes,
-) {
+/// Serves one inner stream to its end.
+pub(super) async fn serve(mut flow: Flow, mut io: Io, prefix: Bytes) {
     let began = Instant::now();
-    let Some(mut flow) = Flow::new(worker, session, asked, port) else { return };
     let Some(tenant) = flow.tenant() else { return };
     let _counted = flow.session.stream();
     if notice::is_notice(&flow) {
@@ -50,7 +40,7 @@ pub(super) async fn serve(
         }
         return;
     }
-    if let Err(refused) = flow.worker.pop.guard.load().check_name(&flow.asked, port) {
+    if let Err(refused) = flow.worker.pop.guard.load().check_name(&flow.asked, flow.port) {
         // What was asked for is never dialled; a page can still say so, once decrypted.
         let label = refused.label();
         let peeked = first_bytes(&flow, &mut io, prefix).await;

@@ -101,6 +101,14 @@ impl Flow {
         })
     }
 
+    /// Gives a flow to `address` the name that its client asked for it by.
+    pub(super) fn named(mut self, name: Arc<str>, address: IpAddr) -> Self {
+        self.host = name;
+        self.host_source = HostSource::Dns;
+        self.pinned_address = Some(address);
+        self
+    }
+
     /// A flow for plain requests that each name their own destination.
     pub(super) fn proxy(worker: Arc<Worker>, session: Arc<Session>) -> Option<Self> {
         let nowhere = Host::parse(b"unspecified.invalid").ok()?;

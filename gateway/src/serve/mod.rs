@@ -19,6 +19,7 @@ mod intercept;
 mod issuer;
 mod judge;
 mod notice;
+mod packets;
 pub mod pop;
 mod pulse;
 mod reach;

@@ -11,6 +11,7 @@ use policy::catalog::Catalog;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::packets::PacketTunnels;
 use super::refused::Refusals;
 use super::tenancy::Tenancy;
 use crate::event::Writer;
@@ -40,6 +41,11 @@ pub struct Pop {
     pub own_addresses: Vec<SocketAddr>,
     pub tunnels: AtomicUsize,
     pub refusals: Refusals,
+    pub(super) packets: Arc<PacketTunnels>,
+    /// Shared by all DTLS 1.3 connections; `None` where the cryptography cannot be used.
+    pub dtls: Option<Arc<dimpl::Config>>,
+    /// Where the UDP port is, for clients that are told.
+    pub udp_port: u16,
     tenancies: DashMap<TenantName, Arc<Tenancy>>,
     /// Generations of tenants that upkeep has acted on.
     followed: DashMap<TenantName, u64>,
@@ -67,6 +73,9 @@ pub struct Parts {
     pub windows: ProcessWindow,
     pub workers: usize,
     pub own_addresses: Vec<SocketAddr>,
+    pub(super) packets: PacketTunnels,
+    pub dtls: Option<Arc<dimpl::Config>>,
+    pub udp_port: u16,
 }
 
 impl Pop {
@@ -87,6 +96,9 @@ impl Pop {
             followed: DashMap::new(),
             tunnels: AtomicUsize::new(0),
             refusals: Refusals::default(),
+            packets: Arc::new(parts.packets),
+            dtls: parts.dtls,
+            udp_port: parts.udp_port,
             tenancies: DashMap::new(),
             draining: CancellationToken::new(),
             leaving: CancellationToken::new(),

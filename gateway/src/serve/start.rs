@@ -11,6 +11,7 @@ use policy::catalog::Catalog;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use super::packets::{self, PacketTunnels};
 use super::pop::{Parts, Pop, Worker};
 use super::tenancy::root_source;
 use super::{drain, tunnel, upkeep};
@@ -23,9 +24,11 @@ use crate::limit::hold::HoldBudget;
 use crate::limit::window::ProcessWindow;
 use crate::origin::resolve::{NameServers, Resolver, ResolverSettings};
 use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Watcher};
-use crate::socket::{Accepting, bind, raise_descriptor_limit, refuse_core_dumps};
+use crate::socket::{Accepting, UdpPort, bind, raise_descriptor_limit, refuse_core_dumps};
+use crate::stream::packet::AddressPool;
 use crate::telemetry::{self, Metrics};
 use crate::tls::Roots;
+use crate::tunnel::dtls::modern_config;
 
 /// Held bodies may use this share of the process's memory limit.
 const HOLD_SHARE: u64 = 4;
@@ -91,7 +94,7 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let gateway = snapshot.gateway();
     let events = open_events(&gateway, workers)?;
-    let listeners = Listeners::bind(&gateway)?;
+    let listeners = Listeners::bind(&gateway, workers)?;
     let pop = Arc::new(build(&snapshot, &gateway, workers, &listeners)?);
     count_panics(&pop.metrics);
     let crew: Arc<[Arc<Worker>]> = (0..workers)
@@ -106,6 +109,9 @@ async fn serve(
     let admin = admin.serve(listeners.admin).map_err(ServeError::Admin)?;
     let accepting = pop.tasks.clone();
     accepting.spawn(accept_tunnels(listeners.tunnel, Arc::clone(&crew)));
+    for (worker, port) in crew.iter().zip(listeners.udp) {
+        tokio::spawn(packets::serve_udp(Arc::clone(worker), port));
+    }
     for (listener, tenant) in listeners.explicit {
         accepting.spawn(accept_explicit(listener, tenant, Arc::clone(&crew)));
     }
@@ -146,16 +152,21 @@ fn open_events(gateway: &GatewayUnit, workers: usize) -> Result<EventLog, ServeE
 /// All sockets, bound before anything is said to be ready.
 struct Listeners {
     tunnel: TcpListener,
+    /// One for each worker.
+    udp: Vec<UdpPort>,
     explicit: Vec<(TcpListener, TenantName)>,
     admin: TcpListener,
     own: Vec<SocketAddr>,
 }
 
 impl Listeners {
-    fn bind(gateway: &GatewayUnit) -> Result<Self, ServeError> {
+    fn bind(gateway: &GatewayUnit, workers: usize) -> Result<Self, ServeError> {
         let listen = |address| bind(address).map_err(|error| ServeError::Listen { address, error });
         let config = &gateway.config;
         let tunnel = listen(config.listen.tcp)?;
+        let address = config.listen.udp;
+        let udp = (0..workers).map(|_| UdpPort::bind(address)).collect::<Result<_, _>>();
+        let udp = udp.map_err(|error| ServeError::Listen { address, error })?;
         let admin = listen(config.admin.listen)?;
         let mut own = vec![config.listen.tcp, config.listen.udp, config.admin.listen];
         let mut explicit = Vec::new();
@@ -164,7 +175,7 @@ impl Listeners {
             explicit.push((listen(*address)?, tenant.clone()));
             own.push(*address);
         }
-        Ok(Self { tunnel, explicit, admin, own })
+        Ok(Self { tunnel, udp, explicit, admin, own })
     }
 }
 
@@ -195,8 +206,19 @@ fn build(
         windows: ProcessWindow::new(memory / WINDOW_SHARE),
         workers,
         own_addresses: listeners.own.clone(),
+        packets: PacketTunnels::new(AddressPool::new(
+            gateway.config.inner.ipv4,
+            gateway.config.inner.ipv6,
+        )),
+        dtls: dtls_config(),
+        udp_port: gateway.config.listen.udp.port(),
     });
     Ok(pop)
+}
+
+/// Without it the other tunnels still work.
+fn dtls_config() -> Option<Arc<dimpl::Config>> {
+    modern_config().inspect_err(|error| tracing::error!("no DTLS 1.3: {error}")).ok()
 }
 
 /// The guard of a configuration.

@@ -13,6 +13,7 @@ use super::decide;
 use super::exchange;
 use super::flow::Flow;
 use super::intercept;
+use super::packets;
 use super::pop::{TunnelGuard, Worker};
 use super::refused;
 use super::session::{self, Credential};
@@ -52,9 +53,9 @@ async fn run(worker: Arc<Worker>, accepted: Accepted, peer: SocketAddr, counted:
         Box::pin(muxed_tunnel(worker, tls, tenant, credential, facts, peer, counted)).await;
     } else {
         let io = Io::Tls(Box::new(tls));
-        let access = AccessMethod::Tls;
-        Box::pin(plain_tunnel(worker, io, tenant, credential, Some(facts), peer, access)).await;
-        drop(counted);
+        let (facts, access) = (Some(facts), AccessMethod::Tls);
+        let plain = Plain { tenant, credential, facts, peer, access, counted };
+        Box::pin(plain_tunnel(worker, io, plain)).await;
     }
 }
 
@@ -159,7 +160,9 @@ async fn stream(worker: Arc<Worker>, session: Arc<Session>, request: mux::Reques
                 return request.responder.reset(Code::PROTOCOL_ERROR);
             };
             let io = Io::Mux(request.responder.respond(200, &Fields::new()));
-            decide::serve(worker, session, authority.host, port, io, Bytes::new()).await;
+            if let Some(flow) = Flow::new(worker, session, authority.host, port) {
+                decide::serve(flow, io, Bytes::new()).await;
+            }
         }
         (b"CONNECT", Some(b"connect-udp")) => {
             Box::pin(datagram::serve(worker, session, request)).await;
@@ -185,17 +188,20 @@ async fn exchange(worker: Arc<Worker>, session: Arc<Session>, request: mux::Requ
     }
 }
 
-/// A tunnel over HTTP/1.1, or a connection of an explicit listener: one CONNECT, or requests in
-/// absolute form.
-pub(super) async fn plain_tunnel(
-    worker: Arc<Worker>,
-    mut io: Io,
+/// A client that speaks HTTP/1.1 to the gateway.
+pub(super) struct Plain {
     tenant: Arc<Tenant>,
     credential: Option<Credential>,
+    /// Of the tunnel's TLS; an explicit listener has none.
     facts: Option<accept::TunnelTls>,
     peer: SocketAddr,
     access: AccessMethod,
-) {
+    counted: TunnelGuard,
+}
+
+/// A tunnel over HTTP/1.1, or a connection of an explicit listener: one CONNECT, requests in absolute
+/// form, or OpenConnect's bootstrap.
+async fn plain_tunnel(worker: Arc<Worker>, mut io: Io, plain: Plain) {
     let channel = match &io {
         Io::Tls(tls) => session::channel(tls),
         _ => None,
@@ -216,19 +222,25 @@ pub(super) async fn plain_tunnel(
                 return;
             }
         };
+        let Plain { tenant, credential, facts, peer, access, .. } = &plain;
+        if packets::is_bootstrap(&first.head)
+            && let (Some(Credential::Certificate(_)), Some(_)) = (credential, facts)
+        {
+            return Box::pin(openconnect(worker, io, plain, first)).await;
+        }
         let shown = first.head.fields.text("proxy-authorization");
-        let credential = match (&credential, access) {
+        let credential = match (credential, access) {
             (Some(credential), _) => Ok(credential.clone()),
-            (None, AccessMethod::Explicit) => session::explicit(&tenant, shown),
-            (None, _) => session::token(&tenant, shown, channel.as_deref()),
+            (None, AccessMethod::Explicit) => session::explicit(tenant, shown),
+            (None, _) => session::token(tenant, shown, channel.as_deref()),
         };
         let credential = match credential {
             Ok(credential) => credential,
             Err(reason) => {
                 let told = shown.is_none();
-                if !told || access != AccessMethod::Explicit {
+                if !told || *access != AccessMethod::Explicit {
                     let refusal = Refusal { tenant: Some(tenant.name.clone()), reason };
-                    refused::record(&worker, peer, access, &refusal);
+                    refused::record(&worker, *peer, *access, &refusal);
                 }
                 // A client that has shown nothing is asked, and may answer on this connection.
                 let bodiless = !first.head.fields.has("content-length")
@@ -240,11 +252,23 @@ pub(super) async fn plain_tunnel(
                 return;
             }
         };
-        let session = session::open(&worker, &tenant, credential, facts.as_ref(), peer, access);
+        let session = session::open(&worker, tenant, credential, facts.as_ref(), *peer, *access);
         let Some(session) = session else { return };
         only(&worker, &session, io, first).await;
         return session::close(&worker, &session, None);
     }
+}
+
+/// Goes on with OpenConnect's bootstrap.
+async fn openconnect(worker: Arc<Worker>, io: Io, plain: Plain, first: First) {
+    let Plain { tenant, credential, facts, peer, counted, .. } = plain;
+    let (Io::Tls(tls), Some(Credential::Certificate(identity)), Some(facts)) =
+        (io, credential, facts)
+    else {
+        return;
+    };
+    let bootstrap = packets::Bootstrap { tls, tenant, identity, facts, peer };
+    packets::bootstrap(worker, bootstrap, first, counted).await;
 }
 
 /// The one thing an HTTP/1.1 tunnel carries.
@@ -257,7 +281,9 @@ async fn only(worker: &Arc<Worker>, session: &Arc<Session>, mut io: Io, first: F
                 return;
             }
             let (worker, session) = (Arc::clone(worker), Arc::clone(session));
-            decide::serve(worker, session, authority.host, port, io, first.rest).await;
+            if let Some(flow) = Flow::new(worker, session, authority.host, port) {
+                decide::serve(flow, io, first.rest).await;
+            }
         }
         Ok(RequestTarget::Absolute { .. }) => {
             let Some(flow) = Flow::proxy(Arc::clone(worker), Arc::clone(session)) else { return };
@@ -283,10 +309,16 @@ pub(super) async fn explicit(
 ) {
     let Some(tenant) = worker.pop.snapshot.tenant(name.as_str()) else { return };
     let limits = worker.pop.snapshot.gateway();
-    let Some(_counted) = worker.pop.tunnel(limits.config.limits.tunnels as usize) else { return };
-    let io = Io::Plain(stream);
-    let access = AccessMethod::Explicit;
-    Box::pin(plain_tunnel(worker, io, tenant, None, None, peer, access)).await;
+    let Some(counted) = worker.pop.tunnel(limits.config.limits.tunnels as usize) else { return };
+    let plain = Plain {
+        tenant,
+        credential: None,
+        facts: None,
+        peer,
+        access: AccessMethod::Explicit,
+        counted,
+    };
+    Box::pin(plain_tunnel(worker, Io::Plain(stream), plain)).await;
 }
 
 fn challenge(worker: &Worker) -> Fields {

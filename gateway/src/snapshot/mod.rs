@@ -25,7 +25,7 @@ use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use policy::{Problem, Severity};
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::CertificateDer;
 use tokio::sync::watch::{Receiver, Sender};
 
 use crate::config::{Layout, any_error, sort};
@@ -36,7 +36,7 @@ pub use crls::OriginCrls;
 pub use gateway::GatewayUnit;
 pub use look::look;
 pub use tenant::{PrivacyKey, Tenant};
-pub use tunnel::{TunnelError, ensure_tunnel_identity};
+pub use tunnel::{Shown, TunnelError, ensure_tunnel_identity};
 pub use watch::Watcher;
 
 use last_good::Sync;
@@ -164,6 +164,30 @@ impl Snapshot {
         self.inner.tenants.get(name).map(|slot| Arc::clone(&slot.tenant))
     }
 
+    /// The tenant whose tunnels answer to `name`: `gateway-<tenant>.<domain>` or its backup name.
+    #[must_use]
+    pub fn tenant_by_name(&self, name: &str) -> Option<Arc<Tenant>> {
+        let gateway = self.inner.gateway.load();
+        let name = name.to_ascii_lowercase();
+        let label = name.strip_suffix(gateway.config.domain.as_str())?.strip_suffix('.')?;
+        let tenant =
+            label.strip_prefix("gateway-backup-").or_else(|| label.strip_prefix("gateway-"))?;
+        self.tenant(tenant)
+    }
+
+    /// The tenants whose device CA bears the name that issued `certificate`. Names may repeat: the
+    /// signature tells.
+    #[must_use]
+    pub fn tenants_by_issuer(&self, certificate: &CertificateDer<'_>) -> Vec<Arc<Tenant>> {
+        let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
+            return Vec::new();
+        };
+        let issuer = certificate.issuer().as_raw();
+        let issued = |tenant: &Tenant| *tenant.device_subject == *issuer;
+        let tenants = self.inner.tenants.iter().map(|slot| Arc::clone(&slot.tenant));
+        tenants.filter(|tenant| issued(tenant)).collect()
+    }
+
     /// Tenants served, sorted.
     #[must_use]
     pub fn tenants(&self) -> Vec<TenantName> {
@@ -188,9 +212,15 @@ impl Snapshot {
     ///
     /// # Errors
     /// Where it has to be issued and that fails.
-    pub fn tunnel_identity(&self, tenant: &TenantName) -> Result<Arc<CertifiedKey>, TunnelError> {
+    pub fn tunnel_identity(&self, tenant: &TenantName) -> Result<Arc<Shown>, TunnelError> {
         let gateway = self.inner.gateway.load();
-        self.inner.tunnel.load().certified(&gateway.config, tenant, SystemTime::now())
+        self.inner.tunnel.load().of(&gateway.config, tenant, SystemTime::now())
+    }
+
+    /// What tunnels show to a client that has not said whose it is.
+    #[must_use]
+    pub fn common_tunnel_identity(&self) -> Arc<Shown> {
+        self.inner.tunnel.load().common()
     }
 
     /// How loading went.

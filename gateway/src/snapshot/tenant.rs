@@ -48,6 +48,8 @@ pub struct Tenant {
     pub intercept_ca: Arc<CaMaterial>,
     /// Issued the tenant's device certificates. The key stays on disk.
     pub device_ca: CertificateDer<'static>,
+    /// Its subject, DER.
+    pub device_subject: Box<[u8]>,
     /// Key of pseudonyms in events.
     pub privacy_key: Option<PrivacyKey>,
     /// Authorities of `origin.extra_roots`.
@@ -184,6 +186,7 @@ impl Build<'_> {
         extra_files.extend(identity.jwks.clone());
         extra_files.extend(config.lists.iter().map(|list| list.file.clone()));
         let (labels, list_digests) = labels?;
+        let device_ca = device?;
         Some(Tenant {
             name: name.clone(),
             generation: 1,
@@ -200,7 +203,8 @@ impl Build<'_> {
             tokens: Arc::new(tokens),
             revoked: Arc::new(revoked?),
             intercept_ca: Arc::new(intercept?),
-            device_ca: device?,
+            device_subject: subject(&device_ca),
+            device_ca,
             extra_roots,
             extra_files,
             texts: parking_lot::Mutex::new(std::mem::take(&mut self.texts)),
@@ -478,6 +482,12 @@ impl Build<'_> {
 }
 
 /// Everything that decides how an origin's TLS is judged.
+/// The subject of a certificate, DER; empty where it is none.
+fn subject(certificate: &CertificateDer<'_>) -> Box<[u8]> {
+    let parsed = x509_parser::parse_x509_certificate(certificate);
+    parsed.map(|(_, certificate)| certificate.subject().as_raw().into()).unwrap_or_default()
+}
+
 fn origin_digest(config: &TenantConfig, roots: &[CertificateDer<'_>]) -> Vec<u8> {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(format!("{:?}{:?}", config.decryption, config.origin).as_bytes());

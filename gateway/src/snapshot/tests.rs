@@ -233,7 +233,8 @@ fn the_tunnel_certificate_follows_the_tenants() {
 
     let shown = snapshot.tunnel_identity(&names[0]).unwrap();
     assert!(Arc::ptr_eq(&shown, &snapshot.tunnel_identity(&names[0]).unwrap()));
-    let (_, cert) = x509_parser::parse_x509_certificate(shown.cert.first().unwrap()).unwrap();
+    let (_, cert) =
+        x509_parser::parse_x509_certificate(shown.certified.cert.first().unwrap()).unwrap();
     let names = cert.subject_alternative_name().unwrap().unwrap();
     let names: Vec<String> = names.value.general_names.iter().map(ToString::to_string).collect();
     let expected = ["gateway-acme.localhost", "gateway-backup-acme.localhost"];

@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
+use x509_parser::oid_registry;
 use x509_parser::prelude::X509Certificate;
 
 use crate::config::{
@@ -56,10 +57,31 @@ pub(super) enum TunnelIdentity {
     /// Issued per tenant from the gateway's own authority.
     Own {
         authority: CaMaterial,
-        issued: DashMap<TenantName, (SystemTime, String, Arc<CertifiedKey>)>,
+        issued: DashMap<TenantName, (SystemTime, String, Arc<Shown>)>,
+        /// What is on disk, with many tenants' names in it.
+        common: Arc<Shown>,
     },
     /// The operator's.
-    Given(Arc<CertifiedKey>),
+    Given(Arc<Shown>),
+}
+
+/// A certificate and its key, as each kind of tunnel takes them.
+pub struct Shown {
+    pub certified: Arc<CertifiedKey>,
+    leaf: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Shown {
+    /// The leaf and its key in DER form, where DTLS can use them: ECDSA on P-256 or P-384.
+    #[must_use]
+    pub fn for_dtls(&self) -> Option<(&[u8], &[u8])> {
+        let (_, leaf) = x509_parser::parse_x509_certificate(&self.leaf).ok()?;
+        let parameters = leaf.public_key().algorithm.parameters.as_ref()?;
+        let curve = parameters.as_oid().ok()?;
+        let known = [oid_registry::OID_EC_P256, oid_registry::OID_NIST_EC_P384];
+        known.contains(&curve).then(|| (self.leaf.as_ref(), self.key.secret_der()))
+    }
 }
 
 impl TunnelIdentity {
@@ -69,48 +91,63 @@ impl TunnelIdentity {
             let key = zeroize::Zeroizing::new(read_pem(layout, "ca.key")?);
             let authority = CaMaterial::from_pem(&read_pem(layout, "ca.pem")?, &key)
                 .map_err(|error| TunnelError::Authority { file: "ca.pem", error })?;
-            return Ok(Self::Own { authority, issued: DashMap::new() });
+            let key_pem = zeroize::Zeroizing::new(read_pem(layout, "cert.key")?);
+            let common = Arc::new(shown(&cert_pem, &key_pem)?);
+            return Ok(Self::Own { authority, issued: DashMap::new(), common });
         }
         let key_pem = zeroize::Zeroizing::new(read_pem(layout, "cert.key")?);
-        Ok(Self::Given(Arc::new(certified(&cert_pem, &key_pem)?)))
+        Ok(Self::Given(Arc::new(shown(&cert_pem, &key_pem)?)))
     }
 
-    pub(super) fn certified(
+    /// What a client sees that has not said whose it is.
+    pub(super) fn common(&self) -> Arc<Shown> {
+        match self {
+            Self::Given(shown) | Self::Own { common: shown, .. } => Arc::clone(shown),
+        }
+    }
+
+    pub(super) fn of(
         &self,
         config: &GatewayConfig,
         tenant: &TenantName,
         now: SystemTime,
-    ) -> Result<Arc<CertifiedKey>, TunnelError> {
+    ) -> Result<Arc<Shown>, TunnelError> {
         let (authority, issued) = match self {
-            Self::Given(certified) => return Ok(Arc::clone(certified)),
-            Self::Own { authority, issued } => (authority, issued),
+            Self::Given(shown) => return Ok(Arc::clone(shown)),
+            Self::Own { authority, issued, .. } => (authority, issued),
         };
         let name = config.tunnel_name(tenant);
         if let Some(entry) = issued.get(tenant) {
-            let (since, for_name, certified) = &*entry;
+            let (since, for_name, shown) = &*entry;
             let young = now.duration_since(*since).is_ok_and(|age| age < REISSUE_AFTER);
             if young && *for_name == name {
-                return Ok(Arc::clone(certified));
+                return Ok(Arc::clone(shown));
             }
         }
         let names = [name.clone(), config.backup_name(tenant)];
         let leaf = authority
             .issue_server(&name, &names, now)
             .map_err(|error| TunnelError::Authority { file: "ca.pem", error })?;
-        let fresh = Arc::new(certified(&leaf.cert_pem, &leaf.key_pem)?);
+        let fresh = Arc::new(shown(&leaf.cert_pem, &leaf.key_pem)?);
         issued.insert(tenant.clone(), (now, name, Arc::clone(&fresh)));
         Ok(fresh)
     }
 }
 
-fn certified(cert_pem: &str, key_pem: &str) -> Result<CertifiedKey, TunnelError> {
+fn shown(cert_pem: &str, key_pem: &str) -> Result<Shown, TunnelError> {
     let chain: Vec<_> =
         CertificateDer::pem_slice_iter(cert_pem.as_bytes()).collect::<Result<_, _>>().map_err(
             |_| TunnelError::Authority { file: "cert.pem", error: AuthorityError::NoCertificate },
         )?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
         .map_err(|_| TunnelError::Authority { file: "cert.key", error: AuthorityError::NoKey })?;
-    Ok(CertifiedKey::from_der(chain, key, &rustls::crypto::aws_lc_rs::default_provider())?)
+    let leaf = chain
+        .first()
+        .cloned()
+        .ok_or(TunnelError::Authority { file: "cert.pem", error: AuthorityError::NoCertificate })?;
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let certified = Arc::new(CertifiedKey::from_der(chain, key.clone_key(), &provider)?);
+    Ok(Shown { certified, leaf, key })
 }
 
 /// Makes the gateway's authority and certificate where they are missing, and issues the

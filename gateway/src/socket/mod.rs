@@ -2,6 +2,8 @@
 
 mod limits;
 mod listen;
+mod udp;
 
 pub use limits::{raise_descriptor_limit, refuse_core_dumps};
 pub use listen::{Accepting, bind};
+pub use udp::{Buffers, UdpPort, Way};

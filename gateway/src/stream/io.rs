@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::packet::InnerTcp;
 use crate::tunnel::mux::MuxStream;
 
 /// The client's side of one inner stream. A closed set, so no dynamic dispatch.
@@ -19,6 +20,8 @@ pub enum Io {
     Tls(Box<TlsStream<TcpStream>>),
     /// A connection of an explicit listener.
     Plain(TcpStream),
+    /// An inner TCP connection of a packet tunnel.
+    Inner(InnerTcp),
 }
 
 /// Calls one method on whichever stream this is.
@@ -28,6 +31,7 @@ macro_rules! each {
             Io::Mux($io) => $call,
             Io::Tls($io) => $call,
             Io::Plain($io) => $call,
+            Io::Inner($io) => $call,
         }
     };
 }

@@ -32,6 +32,8 @@ pub struct Metrics {
     policy_micros: Histogram,
     added_millis: Histogram,
     flows_total: IntCounterVec,
+    packets_dropped_total: IntCounterVec,
+    datagrams_dropped_total: IntCounterVec,
     limit_refusals_total: IntCounterVec,
     pub events_total: IntGauge,
     pub events_dropped_total: IntGauge,
@@ -113,6 +115,16 @@ impl Metrics {
             tunnels_refused_total: to.counters(
                 "sluice_tunnels_refused_total",
                 "Tunnels refused, by reason.",
+                &["reason"],
+            )?,
+            packets_dropped_total: to.counters(
+                "sluice_packets_dropped_total",
+                "Inner packets that went nowhere, by reason.",
+                &["reason"],
+            )?,
+            datagrams_dropped_total: to.counters(
+                "sluice_datagrams_dropped_total",
+                "Datagrams of the UDP port that were nobody's or too many, by reason.",
                 &["reason"],
             )?,
             exchanges_total: to.counters(
@@ -251,6 +263,14 @@ impl Metrics {
     pub fn tunnel_refused(&self, reason: &'static str) {
         self.tunnels_refused_total.with_label_values(&[reason]).inc();
         self.limit_reached(reason);
+    }
+
+    pub fn packet_dropped(&self, reason: &'static str) {
+        self.packets_dropped_total.with_label_values(&[reason]).inc();
+    }
+
+    pub fn datagram_dropped(&self, reason: &'static str) {
+        self.datagrams_dropped_total.with_label_values(&[reason]).inc();
     }
 
     /// Counts a refusal, where `label` is that of a limit.

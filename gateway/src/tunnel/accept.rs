@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier as _;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CertificateError, ServerConfig};
@@ -29,6 +31,11 @@ pub enum RefusalReason {
     BadFirstBytes,
     #[error("the name asked for is no tenant's")]
     UnknownTenant,
+    #[error(
+        "over DTLS only ECDSA certificates (P-256, P-384) that the device CA issued itself are \
+         understood: this device needs a TLS, QUIC or OpenConnect tunnel"
+    )]
+    UnsupportedCertificate,
     #[error("no client certificate was shown")]
     NoCertificate,
     #[error("the client certificate was issued by another authority")]
@@ -63,6 +70,7 @@ impl RefusalReason {
         match self {
             Self::BadFirstBytes => "bad_first_bytes",
             Self::UnknownTenant => "unknown_tenant",
+            Self::UnsupportedCertificate => "unsupported_certificate",
             Self::NoCertificate => "no_certificate",
             Self::ForeignCertificate => "foreign_certificate",
             Self::TunnelIntercepted => "tunnel_intercepted",
@@ -137,9 +145,10 @@ impl TunnelConfig {
         tenant: &Arc<Tenant>,
         snapshot: &Snapshot,
     ) -> Result<Arc<ServerConfig>, RefusalReason> {
-        let certificate = snapshot
+        let shown = snapshot
             .tunnel_identity(&tenant.name)
             .map_err(|error| RefusalReason::Gateway(error.to_string()))?;
+        let certificate = Arc::clone(&shown.certified);
         if let Some(current) = self.current.load_full()
             && current.generation == tenant.generation
             && Arc::ptr_eq(&current.certificate, &certificate)
@@ -155,6 +164,29 @@ impl TunnelConfig {
             config: Arc::clone(&config),
         })));
         Ok(config)
+    }
+}
+
+impl TunnelConfig {
+    /// Checks a client's certificate that came another way than by TLS, just as it would be there.
+    ///
+    /// # Errors
+    /// With the reason of refusal.
+    pub fn verify(
+        &self,
+        tenant: &Arc<Tenant>,
+        certificate: &CertificateDer<'_>,
+        now: UnixTime,
+    ) -> Result<ClientIdentity, RefusalReason> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let algorithms = provider.signature_verification_algorithms;
+        let known = Arc::clone(&self.known);
+        let verifier = DeviceVerifier::new(Arc::clone(tenant), known, true, algorithms);
+        verifier.verify_client_cert(certificate, &[], now).map_err(|error| refusal_of(&error))?;
+        let identity = ClientIdentity::from_der(certificate);
+        let identity = identity.map_err(|_| RefusalReason::BadCertificate)?;
+        self.known.remember(&identity);
+        Ok(identity)
     }
 }
 
@@ -219,7 +251,9 @@ async fn handshake(
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream)
         .await
         .map_err(|error| first_bytes(&error))?;
-    let tenant = tenant_of(&start.client_hello(), snapshot).ok_or(RefusalReason::UnknownTenant)?;
+    let hello = start.client_hello();
+    let tenant = hello.server_name().and_then(|name| snapshot.tenant_by_name(name));
+    let tenant = tenant.ok_or(RefusalReason::UnknownTenant)?;
     *known = Some(tenant.name.clone());
     let cached = config_of(&tenant);
     let config = cached.of(&tenant, snapshot)?;
@@ -242,16 +276,6 @@ async fn handshake(
     Ok(Accepted { tls, tenant, identity, facts })
 }
 
-/// The tenant a ClientHello asks for: `gateway-<tenant>.<domain>` or its backup name.
-fn tenant_of(hello: &ClientHello<'_>, snapshot: &Snapshot) -> Option<Arc<Tenant>> {
-    let gateway = snapshot.gateway();
-    let name = hello.server_name()?.to_ascii_lowercase();
-    let label = name.strip_suffix(gateway.config.domain.as_str())?.strip_suffix('.')?;
-    let tenant =
-        label.strip_prefix("gateway-backup-").or_else(|| label.strip_prefix("gateway-"))?;
-    snapshot.tenant(tenant)
-}
-
 fn first_bytes(error: &io::Error) -> RefusalReason {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(_) => RefusalReason::BadFirstBytes,
@@ -265,6 +289,10 @@ fn refusal(error: &io::Error) -> RefusalReason {
     else {
         return RefusalReason::Io(error.kind());
     };
+    refusal_of(error)
+}
+
+fn refusal_of(error: &rustls::Error) -> RefusalReason {
     match error {
         rustls::Error::NoCertificatesPresented => RefusalReason::NoCertificate,
         rustls::Error::InvalidCertificate(certificate) => match certificate {

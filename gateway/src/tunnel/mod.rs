@@ -2,7 +2,9 @@
 
 pub mod accept;
 mod device;
+pub mod dtls;
 pub mod http1;
+pub mod link;
 pub mod mux;
 mod session;
 

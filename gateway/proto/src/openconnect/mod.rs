@@ -4,4 +4,4 @@
 pub mod frame;
 mod tunnel;
 
-pub use tunnel::{AUTH_COMPLETE, AppId, TUNNEL_TARGET, TunnelReply, TunnelRequest};
+pub use tunnel::{AUTH_COMPLETE, AppId, DtlsOffer, TUNNEL_TARGET, TunnelReply, TunnelRequest};

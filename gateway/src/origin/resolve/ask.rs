@@ -9,7 +9,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
@@ -64,6 +64,21 @@ impl Asker {
         match timeout(self.patience, self.both_families(&name)).await {
             Ok(answer) => answer,
             Err(_) => Answer::failure(ResolveError::Timeout, FAILURE_KEPT),
+        }
+    }
+
+    /// The records of another type as they are now; a bounded wait, nothing is remembered.
+    pub(super) async fn records(
+        &self,
+        queries: &Semaphore,
+        name: &Name,
+        kind: RecordType,
+    ) -> Result<Vec<Record>, ResolveError> {
+        let Ok(_query) = queries.try_acquire() else { return Err(ResolveError::Busy) };
+        match timeout(self.patience, self.upstream.lookup(name.clone(), kind)).await {
+            Ok(Ok(lookup)) => Ok(lookup.answers().to_vec()),
+            Ok(Err(error)) => Err(classify(&error).0),
+            Err(_) => Err(ResolveError::Timeout),
         }
     }
 
@@ -138,7 +153,7 @@ fn worse(
     }
 }
 
-fn address(record: &hickory_resolver::proto::rr::Record) -> Option<IpAddr> {
+fn address(record: &Record) -> Option<IpAddr> {
     match &record.data {
         RData::A(address) => Some(IpAddr::V4(address.0)),
         RData::AAAA(address) => Some(IpAddr::V6(address.0)),

@@ -1,0 +1,14 @@
+//! Packet tunnels: sessions whose channels carry IP packets. Whatever the channel, the packets become
+//! flows, and those go the way of all streams.
+
+mod associations;
+mod cstp;
+mod dtls;
+mod flows;
+mod queries;
+mod session;
+mod table;
+
+pub(super) use cstp::{Bootstrap, is_bootstrap, serve as bootstrap};
+pub(super) use dtls::serve as serve_udp;
+pub(super) use table::PacketTunnels;

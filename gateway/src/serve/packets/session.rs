@@ -1,0 +1,223 @@
+//! One packet session: its inner network, and the channels that come and go while it lives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::flows;
+use super::table::Device;
+use crate::ident::{Blame, ClientIdentity};
+use crate::serve::pop::{TunnelGuard, Worker};
+use crate::serve::session::{self, Credential};
+use crate::snapshot::Tenant;
+use crate::stream::packet::{Dropped, Lease, Names, Settings, Sources, Stack};
+use crate::tunnel::Session;
+use crate::tunnel::accept::TunnelTls;
+use crate::tunnel::link::{Channel, Link};
+
+/// A client that lost every channel has this long to come back: what openconnect tries by itself.
+pub(super) const AWAY_TIME_MAX: Duration = Duration::from_secs(300);
+/// Receive buffers of all flows of one session together.
+const SESSION_WINDOW_BYTES: u64 = 64 << 20;
+/// A client that is heard sends at least a question this often while it makes a new connection.
+const SILENT: Duration = Duration::from_millis(250);
+/// How often a draining session looks whether it has become idle.
+const IDLE_LOOK: Duration = Duration::from_millis(200);
+
+/// See the module.
+pub(super) struct PacketSession {
+    pub(super) session: Arc<Session>,
+    pub(super) link: Arc<Link>,
+    pub(super) stack: Arc<Stack>,
+    pub(super) names: Names,
+    pub(super) lease: Lease,
+    pub(super) device: Device,
+    /// The cookie by which OpenConnect clients come back.
+    cookie: Mutex<Option<String>>,
+    channels: watch::Sender<usize>,
+    /// The live DTLS channel.
+    dtls: Mutex<Option<Channel>>,
+    /// Its channels must end.
+    pub(super) over: CancellationToken,
+    worker: Arc<Worker>,
+}
+
+/// What a session is made from.
+pub(super) struct Made {
+    pub(super) session: Arc<Session>,
+    pub(super) lease: Lease,
+    pub(super) device: Device,
+    pub(super) cookie: Option<String>,
+    pub(super) sources: Sources,
+    pub(super) mtu: u16,
+}
+
+/// Opens the session of a client that has shown its certificate. `None` where a limit is reached or
+/// the certificate was revoked meanwhile; its record is then written.
+pub(super) fn open(
+    worker: &Arc<Worker>,
+    tenant: &Arc<Tenant>,
+    identity: ClientIdentity,
+    facts: &TunnelTls,
+    way: (std::net::SocketAddr, crate::ident::AccessMethod),
+) -> Option<(Arc<Session>, Device)> {
+    let device = Device { tenant: tenant.name.clone(), serial: Arc::clone(&identity.serial) };
+    let credential = Credential::Certificate(identity);
+    let session = session::open(worker, tenant, credential, Some(facts), way.0, way.1)?;
+    Some((session, device))
+}
+
+impl PacketSession {
+    /// Starts the session; it runs until it is revoked, its client says goodbye or stays away.
+    pub(super) fn start(
+        worker: &Arc<Worker>,
+        tenant: &Tenant,
+        made: Made,
+        counted: TunnelGuard,
+    ) -> Arc<Self> {
+        let Made { session, lease, device, cookie, sources, mtu } = made;
+        let pop = &worker.pop;
+        let link = Arc::new(Link::new(mtu));
+        let settings = Settings {
+            flows_max: streams_max(worker, tenant),
+            own: pop.packets.pool.own().to_vec(),
+            sources,
+            window: pop.windows.tunnel(SESSION_WINDOW_BYTES),
+        };
+        let (stack, opened) = Stack::new(Arc::clone(&link), settings);
+        let this = Arc::new(Self {
+            session,
+            link,
+            stack,
+            names: Names::default(),
+            lease,
+            device,
+            cookie: Mutex::new(cookie),
+            channels: watch::Sender::new(0),
+            dtls: Mutex::default(),
+            over: CancellationToken::new(),
+            worker: Arc::clone(worker),
+        });
+        pop.packets.add(this.device.clone(), &this);
+        let running = Arc::clone(&this);
+        pop.tasks.spawn(async move {
+            let ending = tokio::select! {
+                never = flows::run(Arc::clone(&running), opened) => never,
+                ending = running.outlived() => ending,
+            };
+            running.end(ending);
+            drop(counted);
+        });
+        this
+    }
+
+    /// Waits until there is no reason to go on.
+    async fn outlived(&self) -> Option<(&'static str, Blame)> {
+        let pop = &self.worker.pop;
+        tokio::select! {
+            () = self.session.ended.cancelled() => None,
+            () = pop.stopping.cancelled() => None,
+            () = self.away() => Some(("client_away", Blame::Client)),
+            () = self.drained() => None,
+        }
+    }
+
+    /// Waits until the client has had no channel for too long.
+    async fn away(&self) {
+        let mut channels = self.channels.subscribe();
+        loop {
+            // The sender lives as long as this session.
+            drop(channels.wait_for(|count| *count == 0).await);
+            if timeout(AWAY_TIME_MAX, channels.wait_for(|count| *count > 0)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a drain, and then for a moment without a flow.
+    async fn drained(&self) {
+        self.worker.pop.draining.cancelled().await;
+        while self.stack.flows() > 0 {
+            tokio::time::sleep(IDLE_LOOK).await;
+        }
+    }
+
+    fn end(self: &Arc<Self>, ending: Option<(&'static str, Blame)>) {
+        self.worker.pop.packets.remove(&self.device, self);
+        self.stack.abort();
+        self.over.cancel();
+        session::close(&self.worker, &self.session, ending);
+    }
+
+    /// Counts a channel for as long as the guard lives.
+    pub(super) fn attach(self: &Arc<Self>) -> Attached {
+        self.channels.send_modify(|count| *count += 1);
+        Attached { session: Arc::clone(self), channel: self.link.channel() }
+    }
+
+    pub(super) fn worker(&self) -> &Arc<Worker> {
+        &self.worker
+    }
+
+    pub(super) fn dtls_up(&self, channel: Channel) {
+        *self.dtls.lock() = Some(channel);
+        self.link.heard(channel);
+    }
+
+    pub(super) fn dtls_down(&self, channel: Channel) {
+        self.dtls.lock().take_if(|live| *live == channel);
+    }
+
+    /// Whether a client of the same device may go on with it over TLS: it has no cookie yet, and is not
+    /// heard over DTLS.
+    pub(super) fn has_lost_dtls(&self) -> bool {
+        self.cookie.lock().is_none() && self.link.silence() > SILENT
+    }
+
+    /// Whether a new DTLS connection of the same device goes on with it: the one before is silent. Two
+    /// clients that share a certificate each have their own.
+    pub(super) fn takes_dtls(&self) -> bool {
+        self.dtls.lock().is_none() || self.link.silence() > SILENT
+    }
+
+    pub(super) fn has_cookie(&self, cookie: &str) -> bool {
+        self.cookie.lock().as_deref() == Some(cookie)
+    }
+
+    pub(super) fn take_cookie(&self, cookie: &str) {
+        *self.cookie.lock() = Some(cookie.to_owned());
+    }
+
+    /// A packet came from the client on `channel`.
+    pub(super) fn packet(&self, channel: Channel, packet: &[u8]) {
+        self.link.heard(channel);
+        if let Err(dropped) = self.stack.packet(packet) {
+            self.dropped(dropped);
+        }
+    }
+
+    pub(super) fn dropped(&self, dropped: Dropped) {
+        self.worker.pop.metrics.packet_dropped(dropped.label());
+    }
+}
+
+fn streams_max(worker: &Worker, tenant: &Tenant) -> usize {
+    let all = worker.pop.snapshot.gateway().config.limits.streams_per_tunnel;
+    tenant.config.limits.streams_per_tunnel.map_or(all, |own| own.min(all)) as usize
+}
+
+/// One channel of a session.
+pub(super) struct Attached {
+    pub(super) session: Arc<PacketSession>,
+    pub(super) channel: Channel,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.session.channels.send_modify(|count| *count = count.saturating_sub(1));
+    }
+}

@@ -1,0 +1,321 @@
+//! One inner TCP connection in user space: smoltcp with an interface of its own, so that a poll costs
+//! the same however many connections there are (decisions/0009).
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
+use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
+use smoltcp::wire::{HardwareAddress, IpCidr, IpListenEndpoint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::device::Device;
+use super::stack::Stack;
+use super::timers::Timers;
+use crate::ident::random;
+use crate::tunnel::link::Link;
+
+/// A client that opens a connection answers within this; the SYN is repeated meanwhile.
+const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
+/// Data that nobody acknowledges for this long has no reader (RFC 9293 section 3.8.3, R2).
+const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(120);
+/// A writer is woken when this much of the buffer is free: fewer, larger writes.
+const WRITABLE_SHARE: usize = 4;
+
+/// The two ends of a connection, as the client sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Ends {
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+}
+
+/// One connection, shared by whoever reads and writes it, the packets that come, and its timer.
+pub(super) struct Flow {
+    pub(super) ends: Ends,
+    state: Mutex<Inner>,
+    timers: Arc<Timers>,
+    /// Buffers, bytes: what the session's budget gets back.
+    pub(super) buffered: u64,
+}
+
+struct Inner {
+    interface: Interface,
+    device: Device,
+    sockets: SocketSet<'static>,
+    handle: SocketHandle,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// When the timer will look next.
+    armed: Option<Instant>,
+    /// Somebody was told that it is open.
+    announced: bool,
+}
+
+/// What a poll came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Opening,
+    /// Open since this poll.
+    Opened,
+    Open,
+    /// Nothing more will come of it.
+    Over,
+}
+
+impl Flow {
+    /// A connection that waits for its SYN, with a buffer of `buffer_bytes` each way.
+    pub(super) fn new(
+        ends: Ends,
+        link: &Arc<Link>,
+        timers: &Arc<Timers>,
+        buffer_bytes: usize,
+    ) -> Option<Arc<Self>> {
+        let mut device = Device::new(Arc::clone(link));
+        let mut config = Config::new(HardwareAddress::Ip);
+        // Sequence numbers must not be guessed (RFC 9293 section 3.4.1).
+        config.random_seed = u64::from_ne_bytes(random::bytes()?);
+        let mut interface = Interface::new(config, &mut device, timers.now());
+        let address = ends.destination.ip();
+        let prefix = if address.is_ipv4() { 32 } else { 128 };
+        // One address fits: the list has room for two.
+        interface.update_ip_addrs(|addresses| {
+            let _full = addresses.push(IpCidr::new(address.into(), prefix));
+        });
+        let mut socket = Socket::new(
+            SocketBuffer::new(vec![0; buffer_bytes]),
+            SocketBuffer::new(vec![0; buffer_bytes]),
+        );
+        socket.set_nagle_enabled(false);
+        socket.set_timeout(Some(OPENING_TIME_MAX.into()));
+        let endpoint =
+            IpListenEndpoint { addr: Some(address.into()), port: ends.destination.port() };
+        socket.listen(endpoint).ok()?;
+        let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
+        let handle = sockets.add(socket);
+        let inner = Inner {
+            interface,
+            device,
+            sockets,
+            handle,
+            reader: None,
+            writer: None,
+            armed: None,
+            announced: false,
+        };
+        Some(Arc::new(Self {
+            ends,
+            state: Mutex::new(inner),
+            timers: Arc::clone(timers),
+            buffered: 2 * buffer_bytes as u64,
+        }))
+    }
+
+    /// Takes a packet of this connection.
+    pub(super) fn packet(self: &Arc<Self>, packet: Vec<u8>) -> Stage {
+        let mut state = self.state.lock();
+        state.device.incoming = Some(packet);
+        self.poll(&mut state)
+    }
+
+    /// Looks at the time, and sends what waits.
+    pub(super) fn tick(self: &Arc<Self>, at: Option<Instant>) -> Stage {
+        let mut state = self.state.lock();
+        if at.is_some() && state.armed == at {
+            state.armed = None;
+        }
+        self.poll(&mut state)
+    }
+
+    /// Whether it was ever open.
+    pub(super) fn was_opened(&self) -> bool {
+        self.state.lock().announced
+    }
+
+    /// Ends it at once: the client is told with a reset.
+    pub(super) fn abort(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.socket().abort();
+        self.poll(&mut state);
+    }
+
+    fn poll(self: &Arc<Self>, state: &mut Inner) -> Stage {
+        state.device.blocked = false;
+        let now = self.timers.now();
+        let Inner { interface, device, sockets, .. } = state;
+        interface.poll(now, device, sockets);
+        state.device.incoming = None;
+        self.arm(state, now);
+        let blocked = state.device.blocked;
+        let stage = state.after();
+        if blocked {
+            self.timers.blocked(self);
+        }
+        stage
+    }
+
+    /// Sets the timer, unless it would only find the link full.
+    fn arm(self: &Arc<Self>, state: &mut Inner, now: smoltcp::time::Instant) {
+        if state.device.blocked {
+            return;
+        }
+        let Inner { interface, sockets, .. } = state;
+        let Some(next) = interface.poll_at(now, sockets) else { return };
+        let next = self.timers.instant(next);
+        if state.armed.is_none_or(|armed| next < armed) {
+            state.armed = Some(next);
+            self.timers.arm(next, self);
+        }
+    }
+}
+
+impl Inner {
+    fn socket(&mut self) -> &mut Socket<'static> {
+        self.sockets.get_mut(self.handle)
+    }
+
+    /// Wakes whoever can go on, and says where the connection stands.
+    fn after(&mut self) -> Stage {
+        let announced = self.announced;
+        let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
+        let state = socket.state();
+        let readable = socket.can_recv() || !socket.may_recv();
+        let free = socket.send_capacity().saturating_sub(socket.send_queue());
+        let writable = !socket.may_send() || free >= socket.send_capacity() / WRITABLE_SHARE;
+        let opened =
+            !announced && !matches!(state, State::Listen | State::SynReceived | State::Closed);
+        if opened {
+            socket.set_timeout(Some(UNACKNOWLEDGED_TIME_MAX.into()));
+        }
+        if readable && let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        if writable && let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+        match state {
+            // One that was reset while it opened listens again: nobody comes back to it.
+            State::Closed | State::Listen => Stage::Over,
+            State::SynReceived => Stage::Opening,
+            _ if opened => {
+                self.announced = true;
+                Stage::Opened
+            }
+            _ => Stage::Open,
+        }
+    }
+}
+
+/// The gateway's end of an inner TCP connection.
+pub struct InnerTcp {
+    flow: Arc<Flow>,
+    /// The client's side was ended in order.
+    shut: bool,
+    stack: Weak<Stack>,
+}
+
+impl InnerTcp {
+    pub(super) fn new(flow: Arc<Flow>, stack: Weak<Stack>) -> Self {
+        Self { flow, shut: false, stack }
+    }
+
+    fn told(&self, stage: Stage) {
+        if stage == Stage::Over
+            && let Some(stack) = self.stack.upgrade()
+        {
+            stack.forget(&self.flow);
+        }
+    }
+}
+
+impl AsyncRead for InnerTcp {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let flow = Arc::clone(&self.flow);
+        let mut state = flow.state.lock();
+        let socket = state.socket();
+        match socket.recv_slice(buffer.initialize_unfilled()) {
+            Ok(0) if socket.may_recv() => {
+                state.reader = Some(context.waker().clone());
+                Poll::Pending
+            }
+            Ok(count) => {
+                buffer.advance(count);
+                // The window has opened; the client may have to be told.
+                let stage = flow.poll(&mut state);
+                drop(state);
+                self.told(stage);
+                Poll::Ready(Ok(()))
+            }
+            Err(RecvError::Finished) => Poll::Ready(Ok(())),
+            Err(RecvError::InvalidState) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+}
+
+impl AsyncWrite for InnerTcp {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let flow = Arc::clone(&self.flow);
+        let mut state = flow.state.lock();
+        match state.socket().send_slice(data) {
+            Ok(0) if !data.is_empty() => {
+                state.writer = Some(context.waker().clone());
+                Poll::Pending
+            }
+            Ok(count) => {
+                let stage = flow.poll(&mut state);
+                drop(state);
+                self.told(stage);
+                Poll::Ready(Ok(count))
+            }
+            Err(_) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What was written is on its way as fast as the client takes it.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.shut {
+            self.shut = true;
+            let flow = Arc::clone(&self.flow);
+            let mut state = flow.state.lock();
+            state.socket().close();
+            let stage = flow.poll(&mut state);
+            drop(state);
+            self.told(stage);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Drop for InnerTcp {
+    /// As a socket of the kernel: what was written still goes out, unless something was left unread.
+    fn drop(&mut self) {
+        let flow = Arc::clone(&self.flow);
+        let mut state = flow.state.lock();
+        (state.reader, state.writer) = (None, None);
+        let socket = state.socket();
+        if socket.recv_queue() > 0 {
+            socket.abort();
+        } else {
+            socket.close();
+        }
+        let stage = flow.poll(&mut state);
+        drop(state);
+        self.told(stage);
+    }
+}
