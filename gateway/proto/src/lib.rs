@@ -4,6 +4,7 @@ pub mod fields;
 
 pub mod dns;
 pub mod dtls;
+pub mod dtls12;
 pub mod openconnect;
 pub mod packet;
 pub mod sniff;

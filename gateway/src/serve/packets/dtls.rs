@@ -8,6 +8,7 @@ use gateway_proto::dtls::{DtlsHello, HelloReader, Progress};
 use gateway_proto::openconnect::frame::{Kind, put_dtls, read_dtls};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::time::sleep_until;
+use zeroize::Zeroizing;
 
 use super::cstp::DPD;
 use super::session::{Attached, Made, PacketSession, open};
@@ -18,7 +19,7 @@ use crate::serve::refused;
 use crate::snapshot::Tenant;
 use crate::socket::{Buffers, UdpPort, Way};
 use crate::stream::packet::Sources;
-use crate::tunnel::accept::{Refusal, RefusalReason, TunnelTls};
+use crate::tunnel::accept::{HANDSHAKE_TIME_MAX, Refusal, RefusalReason, TunnelTls};
 use crate::tunnel::dtls::{Broken, Delivered, DtlsIdentity, Engine, Mailbox, Modern, Output, Psk};
 
 /// A whole ClientHello is there by then; it comes in one flight.
@@ -108,12 +109,14 @@ async fn meet(
     let offer = worker.pop.packets.offered(&hello.hello.session_id);
     let mut connection = match &offer {
         // Nobody but the client of a live TLS channel knows its App-ID.
-        Some(offer) => Connection::psk(port, way, offer.key.clone()),
+        Some(offer) => Connection::psk(port, way, &offer.key),
         None if hello.offers_1_3() => Connection::modern(worker, port, way, &hello)?,
         None => None,
     }
     .ok_or(None)?;
-    let certificate = connection.handshake(&flight, mailbox).await.map_err(|seen| {
+    let handshake = connection.handshake(&flight, mailbox);
+    let handshake = tokio::time::timeout(HANDSHAKE_TIME_MAX, handshake).await.map_err(|_| None)?;
+    let certificate = handshake.map_err(|seen| {
         // The library ends the handshake over what it cannot verify.
         let reason = RefusalReason::UnsupportedCertificate;
         seen.then_some(Refusal { tenant: None, reason })
@@ -208,8 +211,8 @@ impl Connection {
         Self { engine, out, port: Arc::clone(port), way, heard, probes: Vec::new() }
     }
 
-    fn psk(port: &Arc<UdpPort>, way: Way, key: zeroize::Zeroizing<[u8; 32]>) -> Option<Self> {
-        let engine = Engine::Psk(Box::new(Psk::new(key).ok()?));
+    fn psk(port: &Arc<UdpPort>, way: Way, key: &Zeroizing<[u8; 32]>) -> Option<Self> {
+        let engine = Engine::Psk(Box::new(Psk::new(key)?));
         Some(Self::new(port, way, engine, Output::default()))
     }
 
@@ -294,7 +297,7 @@ impl Connection {
             () = over.cancelled() => {}
         }
         packets.dtls_down(attached.channel);
-        self.engine.close(Instant::now(), &mut self.out);
+        self.engine.close(&mut self.out);
         self.flush().await;
     }
 
@@ -343,7 +346,7 @@ impl Connection {
     fn frame(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Broken> {
         let mut record = Vec::with_capacity(payload.len() + 1);
         put_dtls(kind, payload, &mut record);
-        self.engine.send(Instant::now(), &record, &mut self.out)
+        self.engine.send(&record, &mut self.out)
     }
 
     /// Takes what the peer has said; false where it said goodbye.
