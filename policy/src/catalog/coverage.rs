@@ -15,7 +15,32 @@ const BEGIN: &str = "<!-- coverage: generated from policy/catalog -->\n";
 struct Evidence {
     documented: Vec<String>,
     observed: Vec<String>,
+    rules: Cited,
     examples: usize,
+}
+
+/// What rules cite: the endpoint's own page, the app's, or the web client alone.
+#[derive(Clone, Copy, Default)]
+struct Cited {
+    endpoint: usize,
+    app: usize,
+    client: usize,
+}
+
+impl Cited {
+    fn count(&mut self, app: Option<&str>, own: Option<&str>) {
+        match own.or(app) {
+            Some("web-client") | None => self.client += 1,
+            _ if own.is_none() || own == app => self.app += 1,
+            Some(_) => self.endpoint += 1,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.endpoint += other.endpoint;
+        self.app += other.app;
+        self.client += other.client;
+    }
 }
 
 fn evidence(app: &RawApp) -> Evidence {
@@ -24,6 +49,7 @@ fn evidence(app: &RawApp) -> Evidence {
         let doc = activity.doc.as_ref().or(app.doc.as_ref());
         let name = activity.activity.clone();
         found.examples += activity.examples.len();
+        found.rules.count(app.doc.as_deref(), activity.doc.as_deref());
         let list = match doc.map(String::as_str) {
             Some("web-client") | None => &mut found.observed,
             Some(_) => &mut found.documented,
@@ -38,34 +64,42 @@ fn evidence(app: &RawApp) -> Evidence {
 fn coverage() -> String {
     let mut deep = String::new();
     let mut plain: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let (mut apps, mut signatures, mut examples) = (0, 0, 0);
+    let (mut apps, mut examples, mut cited) = (0, 0, Cited::default());
     for (_, yaml) in builtin::FILES {
         let raw = compile::parse(yaml).unwrap();
         for app in &raw.apps {
             apps += 1;
-            signatures += app.activities.len();
             if app.activities.is_empty() {
                 plain.entry(raw.category.clone()).or_default().push(format!("`{}`", app.id));
                 continue;
             }
             let found = evidence(app);
             examples += found.examples;
+            cited.add(found.rules);
             writeln!(
                 deep,
-                "| `{}` | {} | {} | {} | {} | {} |",
+                "| `{}` | {} | {} | {} | {} / {} / {} | {} | {} |",
                 app.id,
                 raw.category,
                 found.documented.join(" "),
                 found.observed.join(" "),
+                found.rules.endpoint,
+                found.rules.app,
+                found.rules.client,
                 if app.instance.is_empty() { "" } else { "yes" },
                 found.examples,
             )
             .unwrap();
         }
     }
-    let mut out = format!("{apps} apps, {signatures} signatures, {examples} examples.\n\n");
-    out.push_str("| app | category | documented | web client | instance | examples |\n");
-    out.push_str("|---|---|---|---|---|---|\n");
+    let Cited { endpoint, app, client } = cited;
+    let rules = endpoint + app + client;
+    let mut out = format!(
+        "{apps} apps, {rules} rules, {examples} examples. {endpoint} rules cite the page of their \
+         endpoint, {app} the page of their app, {client} the web client alone.\n\n"
+    );
+    out.push_str("| app | category | documented | web client | rules | instance | examples |\n");
+    out.push_str("|---|---|---|---|---|---|---|\n");
     out.push_str(&deep);
     out.push_str(
         "\nKnown by name, category, tags and risk; activities by the universal rules:\n\n",
