@@ -21,6 +21,8 @@ pub struct Build {
     allow_private: String,
     gateway_yaml: String,
     admin: String,
+    listen: String,
+    mapped: String,
     errors_expected: bool,
 }
 
@@ -37,6 +39,8 @@ impl Build {
             allow_private: "[127.0.0.0/8]".to_owned(),
             gateway_yaml: String::new(),
             admin: String::new(),
+            listen: "127.0.0.1".to_owned(),
+            mapped: "127.0.0.1".to_owned(),
             errors_expected: false,
         }
     }
@@ -83,6 +87,16 @@ impl Build {
     #[must_use]
     pub fn resolver(mut self, address: &str) -> Self {
         self.resolver = format!("[\"{address}\"]");
+        self
+    }
+
+    /// Clients and origins are in another namespace: tunnels are taken at every address, and names map
+    /// to `origin`.
+    #[must_use]
+    pub fn beyond(mut self, origin: std::net::Ipv4Addr) -> Self {
+        "0.0.0.0".clone_into(&mut self.listen);
+        self.mapped = origin.to_string();
+        self.allow_private = format!("[127.0.0.0/8, {origin}/32]");
         self
     }
 
@@ -178,12 +192,12 @@ impl Build {
         let Ports { tunnel, explicit, admin } = ports;
         let mut yaml = String::new();
         let hosts: Vec<_> =
-            self.hosts.iter().map(|name| format!("\"{name}\": 127.0.0.1")).collect();
+            self.hosts.iter().map(|name| format!("\"{name}\": {}", self.mapped)).collect();
         write!(
             yaml,
             "pop: test-1\n\
              domain: {DOMAIN}\n\
-             listen:\n  tcp: \"127.0.0.1:{tunnel}\"\n  udp: \"127.0.0.1:{tunnel}\"\n  \
+             listen:\n  tcp: \"{listen}:{tunnel}\"\n  udp: \"{listen}:{tunnel}\"\n  \
              explicit: {{ \"127.0.0.1:{explicit}\": {TENANT} }}\n\
              admin: {{ listen: \"127.0.0.1:{admin}\"{} }}\n\
              origin:\n  roots: none\n  extra_roots: [{roots:?}]\n  resolver: {}\n  \
@@ -192,6 +206,7 @@ impl Build {
             self.resolver,
             hosts.join(", "),
             self.allow_private,
+            listen = self.listen,
         )
         .expect("text");
         if self.lists_pem.is_some() {

@@ -8,7 +8,7 @@ pub mod openssl;
 pub mod websocket;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use rustls::ServerConfig;
@@ -80,6 +80,7 @@ pub struct Build {
     client_certificate: Option<bool>,
     no_websocket_on_http2: bool,
     pki: Option<Arc<Pki>>,
+    address: Option<Ipv4Addr>,
 }
 
 impl Build {
@@ -132,10 +133,18 @@ impl Build {
         self
     }
 
+    /// Listens at this address of the machine, instead of 127.0.0.1.
+    #[must_use]
+    pub fn at(mut self, address: Ipv4Addr) -> Self {
+        self.address = Some(address);
+        self
+    }
+
     /// Listens. The origin lives until its runtime ends.
     pub async fn start(self) -> Origin {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let plain = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = self.address.unwrap_or(Ipv4Addr::LOCALHOST);
+        let listener = TcpListener::bind((address, 0)).await.expect("a port");
+        let plain = TcpListener::bind((address, 0)).await.expect("a port");
         let pki = self.pki.unwrap_or_default();
         let certificates = Certificates {
             pki: Arc::clone(&pki),

@@ -1,6 +1,7 @@
 //! Inner IP packets into flows: a TCP/IP stack in user space for each session.
 
 mod device;
+mod flight;
 mod names;
 mod pool;
 mod source;

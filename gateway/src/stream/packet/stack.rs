@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use super::source::Sources;
-use super::tcp::{Ends, Flow, InnerTcp, Stage};
+use super::tcp::{Connection, Ends, InnerTcp, Stage};
 use super::timers::Timers;
 use crate::limit::window::TunnelWindow;
 use crate::tunnel::link::Link;
@@ -69,7 +69,7 @@ pub struct Stack {
 }
 
 struct Table {
-    tcp: HashMap<Ends, Arc<Flow>>,
+    tcp: HashMap<Ends, Arc<Connection>>,
     opening: usize,
     udp: HashMap<Ends, mpsc::Sender<Bytes>>,
     window: TunnelWindow,
@@ -193,7 +193,7 @@ impl Stack {
         Ok(())
     }
 
-    fn open(&self, ends: Ends) -> Result<Arc<Flow>, Dropped> {
+    fn open(&self, ends: Ends) -> Result<Arc<Connection>, Dropped> {
         let mut table = self.table.lock();
         let flows = table.tcp.len() + table.udp.len();
         if flows >= self.flows_max || table.opening >= OPENING_MAX {
@@ -204,7 +204,7 @@ impl Stack {
         if !whole {
             table.window.owe(2 * SMALL_BUFFER_BYTES as u64);
         }
-        let Some(flow) = Flow::new(ends, &self.link, &self.timers, buffer_bytes) else {
+        let Some(flow) = Connection::new(ends, &self.link, &self.timers, buffer_bytes) else {
             table.window.release(2 * buffer_bytes as u64);
             return Err(Dropped::Limit);
         };
@@ -213,7 +213,7 @@ impl Stack {
         Ok(flow)
     }
 
-    fn told(&self, flow: &Arc<Flow>, stage: Stage) {
+    fn told(&self, flow: &Arc<Connection>, stage: Stage) {
         match stage {
             Stage::Opening | Stage::Open => {}
             Stage::Over => self.forget(flow),
@@ -229,7 +229,7 @@ impl Stack {
     }
 
     /// Takes a connection out of the table that nothing more will come of.
-    pub(super) fn forget(&self, flow: &Arc<Flow>) {
+    pub(super) fn forget(&self, flow: &Arc<Connection>) {
         let mut table = self.table.lock();
         let same = table.tcp.get(&flow.ends).is_some_and(|known| Arc::ptr_eq(known, flow));
         if same {

@@ -15,6 +15,7 @@ use smoltcp::wire::{HardwareAddress, IpCidr, IpListenEndpoint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::device::Device;
+use super::flight::Flight;
 use super::stack::Stack;
 use super::timers::Timers;
 use crate::ident::random;
@@ -24,8 +25,6 @@ use crate::tunnel::link::Link;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
 /// Data that nobody acknowledges for this long has no reader (RFC 9293 section 3.8.3, R2).
 const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(120);
-/// A writer is woken when this much of the buffer is free: fewer, larger writes.
-const WRITABLE_SHARE: usize = 4;
 
 /// The two ends of a connection, as the client sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -35,7 +34,7 @@ pub(super) struct Ends {
 }
 
 /// One connection, shared by whoever reads and writes it, the packets that come, and its timer.
-pub(super) struct Flow {
+pub(super) struct Connection {
     pub(super) ends: Ends,
     state: Mutex<Inner>,
     timers: Arc<Timers>,
@@ -48,6 +47,7 @@ struct Inner {
     device: Device,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
+    flight: Flight,
     reader: Option<Waker>,
     writer: Option<Waker>,
     /// When the timer will look next.
@@ -67,7 +67,7 @@ pub(super) enum Stage {
     Over,
 }
 
-impl Flow {
+impl Connection {
     /// A connection that waits for its SYN, with a buffer of `buffer_bytes` each way.
     pub(super) fn new(
         ends: Ends,
@@ -102,6 +102,7 @@ impl Flow {
             device,
             sockets,
             handle,
+            flight: Flight::new(buffer_bytes),
             reader: None,
             writer: None,
             armed: None,
@@ -184,8 +185,8 @@ impl Inner {
         let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
         let state = socket.state();
         let readable = socket.can_recv() || !socket.may_recv();
-        let free = socket.send_capacity().saturating_sub(socket.send_queue());
-        let writable = !socket.may_send() || free >= socket.send_capacity() / WRITABLE_SHARE;
+        self.flight.acknowledged(socket.send_queue(), Instant::now());
+        let writable = !socket.may_send() || self.flight.has_room(socket.send_queue());
         let opened =
             !announced && !matches!(state, State::Listen | State::SynReceived | State::Closed);
         if opened {
@@ -212,14 +213,14 @@ impl Inner {
 
 /// The gateway's end of an inner TCP connection.
 pub struct InnerTcp {
-    flow: Arc<Flow>,
+    flow: Arc<Connection>,
     /// The client's side was ended in order.
     shut: bool,
     stack: Weak<Stack>,
 }
 
 impl InnerTcp {
-    pub(super) fn new(flow: Arc<Flow>, stack: Weak<Stack>) -> Self {
+    pub(super) fn new(flow: Arc<Connection>, stack: Weak<Stack>) -> Self {
         Self { flow, shut: false, stack }
     }
 
@@ -268,12 +269,15 @@ impl AsyncWrite for InnerTcp {
     ) -> Poll<io::Result<usize>> {
         let flow = Arc::clone(&self.flow);
         let mut state = flow.state.lock();
-        match state.socket().send_slice(data) {
+        let queued = state.socket().send_queue();
+        let (now, _) = data.split_at(state.flight.room(queued).min(data.len()));
+        match state.socket().send_slice(now) {
             Ok(0) if !data.is_empty() => {
                 state.writer = Some(context.waker().clone());
                 Poll::Pending
             }
             Ok(count) => {
+                state.flight.wrote(count, queued + count, Instant::now());
                 let stage = flow.poll(&mut state);
                 drop(state);
                 self.told(stage);

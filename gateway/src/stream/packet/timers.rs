@@ -8,7 +8,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::tcp::Flow;
+use super::tcp::Connection;
 
 /// The timers of one session.
 pub(super) struct Timers {
@@ -18,12 +18,12 @@ pub(super) struct Timers {
     due: Mutex<BinaryHeap<Due>>,
     sooner: Notify,
     /// Those that found the link full.
-    blocked: Mutex<Vec<Weak<Flow>>>,
+    blocked: Mutex<Vec<Weak<Connection>>>,
 }
 
 struct Due {
     at: Instant,
-    flow: Weak<Flow>,
+    flow: Weak<Connection>,
 }
 
 impl Timers {
@@ -47,7 +47,7 @@ impl Timers {
         self.began + std::time::Duration::from_micros(micros)
     }
 
-    pub(super) fn arm(&self, at: Instant, flow: &Arc<Flow>) {
+    pub(super) fn arm(&self, at: Instant, flow: &Arc<Connection>) {
         let mut due = self.due.lock();
         let sooner = due.peek().is_none_or(|first| at < first.at);
         due.push(Due { at, flow: Arc::downgrade(flow) });
@@ -57,18 +57,18 @@ impl Timers {
         }
     }
 
-    pub(super) fn blocked(&self, flow: &Arc<Flow>) {
+    pub(super) fn blocked(&self, flow: &Arc<Connection>) {
         self.blocked.lock().push(Arc::downgrade(flow));
     }
 
     /// Those that waited for room on the link, in the order in which they came to wait.
-    pub(super) fn resume(&self) -> Vec<Arc<Flow>> {
+    pub(super) fn resume(&self) -> Vec<Arc<Connection>> {
         let waiting = std::mem::take(&mut *self.blocked.lock());
         waiting.iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Waits for the next connection whose time has come.
-    pub(super) async fn next(&self) -> (Instant, Arc<Flow>) {
+    pub(super) async fn next(&self) -> (Instant, Arc<Connection>) {
         loop {
             let first = self.due.lock().peek().map(|first| first.at);
             let wait = async {
