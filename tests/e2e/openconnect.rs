@@ -8,6 +8,8 @@ use tests::openconnect::Openconnect;
 use tests::{Gateway, Identity, Origin};
 
 const INNER: &str = "100.96.0.1";
+/// What takes a few round trips, on a busy machine.
+const SOON: Duration = Duration::from_secs(10);
 
 /// An origin, a gateway and a client machine behind it.
 struct World {
@@ -55,8 +57,7 @@ impl World {
 async fn a_url_and_a_certificate_are_enough_and_data_goes_over_dtls() {
     let world = World::new().await;
     let mut client = world.connect(&[]);
-    assert_eq!(client.times("with SSL connected and DTLS connected"), 1, "{:#?}", client.said());
-    assert_eq!(client.times("(DTLS1.2)-(PSK)-(AES-256-GCM)"), 1);
+    client.wait_for("(DTLS1.2)-(PSK)-(AES-256-GCM)", SOON);
     for option in ["--http1.1", "--http2"] {
         let page = world.curl(&world.origin.url("site.test", "/hello"), &[option]).await;
         assert!(page.contains("hello from site.test"), "{page}");
@@ -88,7 +89,7 @@ async fn a_url_and_a_certificate_are_enough_and_data_goes_over_dtls() {
 async fn without_udp_it_goes_on_over_tls_and_comes_back() {
     let world = World::new().await;
     let client = world.connect(&["--force-dpd=2"]);
-    assert_eq!(client.times("with SSL connected and DTLS connected"), 1, "{:#?}", client.said());
+    client.wait_for("Established DTLS connection", SOON);
     let url = world.origin.url("site.test", "/hello");
     assert!(world.curl(&url, &[]).await.contains("hello"));
     let udp = world.gateway.ports().tunnel;

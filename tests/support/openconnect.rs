@@ -23,6 +23,7 @@ connect)
   [ -z "$INTERNAL_IP6_ADDRESS" ] || ip -6 address add "$INTERNAL_IP6_ADDRESS/128" dev "$TUNDEV"
   ip route add default dev "$TUNDEV"
   ip -6 route add default dev "$TUNDEV"
+  echo "the network is up"
   ;;
 esac
 "#;
@@ -46,7 +47,7 @@ impl Openconnect {
         options: &[&str],
     ) -> Self {
         let client = Self::start(namespace, gateway, identity, options);
-        client.wait_for("Configured as", UP_MAX);
+        client.wait_for("the network is up", UP_MAX);
         client
     }
 
