@@ -299,17 +299,15 @@ async fn write(
         let frames = frame.iter().map(|frame| (frame.kind, frame.payload.as_ref()));
         let data = packets.iter().map(|packet| (Kind::Data, packet.as_slice()));
         for (kind, payload) in frames.chain(data) {
-            // One frame to a record: clients expect no other way.
+            // One frame to a record: clients pass over everything else. What the TLS library holds back
+            // goes out first, or the next frame could find room for a part of itself only.
             record.clear();
             put_cstp(kind, payload, &mut record);
-            if writer.write_all(&record).await.is_err() {
+            if writer.write_all(&record).await.is_err() || writer.flush().await.is_err() {
                 return;
             }
         }
         packets.clear();
-        if writer.flush().await.is_err() {
-            return;
-        }
         session.stack.resume();
     }
 }

@@ -20,6 +20,11 @@ impl Device {
         let mtu = link.mtu();
         Self { incoming: None, link, mtu, blocked: false }
     }
+
+    /// Whether the link is still full.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.link.is_full()
+    }
 }
 
 pub(super) struct Incoming(Vec<u8>);

@@ -145,18 +145,23 @@ impl Connection {
     }
 
     fn poll(self: &Arc<Self>, state: &mut Inner) -> Stage {
-        state.device.blocked = false;
-        let now = self.timers.now();
-        let Inner { interface, device, sockets, .. } = state;
-        interface.poll(now, device, sockets);
-        state.device.incoming = None;
-        self.arm(state, now);
-        let blocked = state.device.blocked;
-        let stage = state.after();
-        if blocked {
+        loop {
+            state.device.blocked = false;
+            let now = self.timers.now();
+            let Inner { interface, device, sockets, .. } = state;
+            interface.poll(now, device, sockets);
+            state.device.incoming = None;
+            self.arm(state, now);
+            if !state.device.blocked {
+                break;
+            }
+            // Waits in line first, and looks then: whoever drains the link looks at the line after.
             self.timers.blocked(self);
+            if state.device.is_blocked() {
+                break;
+            }
         }
-        stage
+        state.after()
     }
 
     /// Sets the timer, unless it would only find the link full.
@@ -270,7 +275,9 @@ impl AsyncWrite for InnerTcp {
         let flow = Arc::clone(&self.flow);
         let mut state = flow.state.lock();
         let queued = state.socket().send_queue();
-        let (now, _) = data.split_at(state.flight.room(queued).min(data.len()));
+        // Not in crumbs: a writer that was told to wait is woken when there is room for more.
+        let room = if state.flight.has_room(queued) { state.flight.room(queued) } else { 0 };
+        let (now, _) = data.split_at(room.min(data.len()));
         match state.socket().send_slice(now) {
             Ok(0) if !data.is_empty() => {
                 state.writer = Some(context.waker().clone());
