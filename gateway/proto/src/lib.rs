@@ -6,6 +6,7 @@ pub mod sniff;
 pub mod udp;
 
 pub mod client_hello;
+pub mod dtls;
 pub mod ja4;
 
 pub mod target;
@@ -17,3 +18,5 @@ pub mod multipart;
 pub mod websocket;
 
 pub mod h2;
+
+pub mod openconnect;

@@ -6,6 +6,7 @@ pub mod h2_stream;
 pub mod hostile;
 pub mod inner;
 pub mod message;
+pub mod packet;
 pub mod tls;
 pub mod tunnel;
 pub mod udp;

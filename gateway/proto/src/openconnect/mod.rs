@@ -1,0 +1,3 @@
+//! What the OpenConnect (AnyConnect-compatible) protocol says on the wire.
+
+pub mod frame;
