@@ -201,6 +201,7 @@ impl<'a> Fragment<'a> {
 }
 
 #[cfg(test)]
+#[expect(clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 

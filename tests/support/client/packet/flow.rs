@@ -218,7 +218,7 @@ impl phy::Device for Queues {
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
-        (self.to_send.len() < HELD_PACKETS).then(|| Leaving(&mut self.to_send))
+        (self.to_send.len() < HELD_PACKETS).then_some(Leaving(&mut self.to_send))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
