@@ -106,4 +106,4 @@ impl DtlsTo {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

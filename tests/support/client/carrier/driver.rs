@@ -260,16 +260,16 @@ impl Driver {
             }
             self.carried = carrier;
         }
+        self.publish.send_if_modified(|status| {
+            let next = Status { carrier, gateway, ended: false };
+            std::mem::replace(status, next) != next
+        });
         if carrier != Carrier::Nothing
             && let Some(waiting) = self.waiting.take()
         {
             // Whoever asked may have gone; then the tunnel goes too.
             waiting.send(Ok(())).ok();
         }
-        self.publish.send_if_modified(|status| {
-            let next = Status { carrier, gateway, ended: false };
-            std::mem::replace(status, next) != next
-        });
     }
 
     pub(super) fn note(&self, what: Happening) {

@@ -110,6 +110,4 @@ impl OpenConnectTo {
 }
 
 #[cfg(test)]
-pub(crate) mod peer;
-#[cfg(test)]
 mod tests;
