@@ -10,8 +10,7 @@ pub mod inner;
 pub mod message;
 pub mod openconnect;
 pub mod packet;
-#[cfg(test)]
-pub(crate) mod peer;
+pub mod peer;
 pub mod secure;
 pub mod tls;
 pub mod tunnel;

@@ -30,6 +30,7 @@ pub struct GatewayAt {
     /// `gateway-<tenant>.<domain>` or `gateway-backup-<tenant>.<domain>`.
     pub name: String,
     pub tcp: SocketAddr,
+    /// With port 0: the one the gateway tells over TLS, or TCP's where it tells none.
     pub udp: SocketAddr,
 }
 

@@ -83,6 +83,12 @@ impl Driver {
     fn open_datagrams(&mut self, now: Instant) {
         let (Some(gateway), timing) = (self.here(), self.plan.timing) else { return };
         let (mut udp, mut patience) = (gateway.udp, timing.patience);
+        // Where the port is left to the gateway, both ports of a production gateway are the same.
+        let told =
+            lock(&self.shared.parameters).as_ref().and_then(|it| Some(it.datagram.as_ref()?.port));
+        if udp.port() == 0 {
+            udp.set_port(told.unwrap_or_else(|| gateway.tcp.port()));
+        }
         let session = match &self.plan.role {
             Role::Fallback(_) if self.addresses.is_none() => return,
             Role::Fallback(config) => {
@@ -92,7 +98,6 @@ impl Driver {
                 let TlsSide::Open(open) = &self.tls else { return };
                 let parameters = &open.channel.parameters;
                 let Some(offer) = &parameters.datagram else { return };
-                udp.set_port(if udp.port() == 0 { offer.port } else { udp.port() });
                 let idle = parameters.datagram_patience.unwrap_or(patience.idle);
                 patience = Patience { idle: idle.min(patience.idle), ..patience };
                 Session::Psk12(Box::new(Psk12::new(now, offer)))

@@ -87,8 +87,12 @@ async fn a_client_that_knows_who_it_is_needs_no_tls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_asks_over_tls_first() {
     let world = World::new().await;
-    let tunnel = world.client().connect().await.unwrap();
+    let mut to = world.client();
+    // The port is left to the gateway, too.
+    to.gateways[0].udp.set_port(0);
+    let tunnel = to.connect().await.unwrap();
     tunnel.carried_by(Carrier::Datagrams, SOON).await.unwrap();
+    assert_eq!(world.relay.counts_up().sent, 0);
     assert_eq!(tunnel.stack().addresses().v4, CLIENT.parse().ok());
     echoes(&mut open(&tunnel).await).await;
     let counts = tunnel.counts();

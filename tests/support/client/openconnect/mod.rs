@@ -22,8 +22,7 @@ use bootstrap::Door;
 /// How to reach a gateway as the OpenConnect client of one device.
 #[derive(Clone)]
 pub struct OpenConnectTo {
-    /// The first, and the backup where there is one. Where `udp` has port 0, the gateway's answer says
-    /// which it is.
+    /// The first, and the backup where there is one.
     pub gateways: Vec<GatewayAt>,
     pub timing: Timing,
     /// TCP buffers of the stack's flows, each way.

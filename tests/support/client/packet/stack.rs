@@ -52,7 +52,7 @@ impl PacketStack {
         let shared = Arc::new(Shared {
             addresses: Mutex::new(addresses),
             outgoing: channel.outgoing,
-            tables: Mutex::new(Tables::default()),
+            tables: Mutex::new(Tables::new(seed())),
             buffer_bytes,
         });
         let mut incoming = channel.incoming;

@@ -36,6 +36,12 @@ pub(super) struct Tables {
 }
 
 impl Tables {
+    /// Ports begin anywhere (RFC 6056): a server may still hold the flows of a stack that was here before
+    /// under the same address.
+    pub(super) fn new(seed: u64) -> Self {
+        Self { port_next: PORT_FIRST | (seed & 0x7fff) as u16, ..Self::default() }
+    }
+
     /// A port that no other flow or socket of this stack uses; `None` where all are taken.
     pub(super) fn port(&mut self, is_taken: impl Fn(&Self, u16) -> bool) -> Option<u16> {
         for _ in PORT_FIRST..=u16::MAX {

@@ -1,5 +1,6 @@
 //! A small gateway for tests of the clients alone: both datagram channels on one UDP port, OpenConnect
-//! over TLS on one TCP port, and behind all of them one stack that echoes.
+//! over TLS on one TCP port, and behind all of them one stack that echoes, or passes streams on to an
+//! origin. It serves one client at a time, judges nothing and panics where it meets what it does not know.
 
 mod datagrams;
 mod tls;
@@ -9,20 +10,24 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use gateway_proto::openconnect::frame::Kind;
+use hickory_proto::op::Message;
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, Record, RecordType};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
 use super::carrier::{GatewayAt, lock};
-use super::packet::{self, Addresses, MTU, PacketStack};
+use super::packet::{self, Addresses, MTU, PacketStack, PacketStream};
+use super::tunnel::WAIT_MAX;
 use crate::pki::{Chain, Pki};
 
-pub(crate) const NAME: &str = "gateway-acme.pop.test";
-pub(crate) const BACKUP: &str = "gateway-backup-acme.pop.test";
+pub const NAME: &str = "gateway-acme.pop.test";
+pub const BACKUP: &str = "gateway-backup-acme.pop.test";
 /// Who clients are told to be, and who answers them.
-pub(crate) const CLIENT: &str = "10.99.0.7";
-pub(crate) const SERVER: &str = "192.0.2.1";
+pub const CLIENT: &str = "10.99.0.7";
+pub const SERVER: &str = "192.0.2.1";
 
 /// Where packets for the client go: the channel that last heard from it.
 #[derive(Clone)]
@@ -51,25 +56,31 @@ pub(crate) struct Shared {
 
 /// What clients did.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
-    pub(crate) posts: usize,
+pub struct Seen {
+    pub posts: usize,
     /// Heads of CONNECT requests.
-    pub(crate) connects: Vec<String>,
-    pub(crate) certificates: usize,
-    pub(crate) goodbyes: usize,
+    pub connects: Vec<String>,
+    pub certificates: usize,
+    pub goodbyes: usize,
     /// TLS reads that were not one whole frame.
-    pub(crate) torn: usize,
+    pub torn: usize,
 }
 
 /// A running gateway. Dropping it ends it.
-pub(crate) struct Peer {
-    pub(crate) at: GatewayAt,
+pub struct Peer {
+    pub at: GatewayAt,
     shared: Arc<Shared>,
     _tasks: JoinSet<()>,
 }
 
 impl Peer {
-    pub(crate) async fn start(pki: &Pki, name: &str) -> Self {
+    /// One that echoes every TCP stream.
+    pub async fn start(pki: &Pki, name: &str) -> Self {
+        Self::before(None, pki, name).await
+    }
+
+    /// One that passes every TCP stream on to `origin`, whatever address it is for.
+    pub async fn before(origin: Option<SocketAddr>, pki: &Pki, name: &str) -> Self {
         let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = GatewayAt {
@@ -91,7 +102,8 @@ impl Peer {
         });
         let mut tasks = JoinSet::new();
         let chain = server_chain(pki, name);
-        tasks.spawn(echo(stack));
+        tasks.spawn(answer_names(stack.clone()));
+        tasks.spawn(serve_streams(stack, origin));
         tasks.spawn(datagrams::serve(udp, chain.clone(), Arc::clone(&shared)));
         tasks.spawn(tls::serve(listener, pki.root_pem(), chain, Arc::clone(&shared)));
         let down = Arc::clone(&shared);
@@ -109,12 +121,12 @@ impl Peer {
     }
 
     /// Ends every session as a gateway that drains.
-    pub(crate) fn say_goodbye(&self) {
+    pub fn say_goodbye(&self) {
         self.shared.commands.send(Command::Goodbye).ok();
         lock(&self.shared.cookies).clear();
     }
 
-    pub(crate) fn seen(&self) -> Seen {
+    pub fn seen(&self) -> Seen {
         lock(&self.shared.seen).clone()
     }
 }
@@ -127,18 +139,47 @@ fn server_chain(pki: &Pki, name: &str) -> Chain {
 }
 
 /// What clients of a [`Peer`] trust.
-pub(crate) fn trusted_pem(pki: &Pki) -> String {
+pub fn trusted_pem(pki: &Pki) -> String {
     let chain = pki.chain("x.test", crate::Fault::None);
     Chain { certificates: vec![chain.certificates[1].clone()], key: chain.key }.certificates_pem()
 }
 
-async fn echo(stack: PacketStack) {
+async fn serve_streams(stack: PacketStack, origin: Option<SocketAddr>) {
     let mut accepted = stack.listen();
     while let Some((_, stream)) = accepted.recv().await {
         tokio::spawn(async move {
-            let (mut reads, mut writes) = tokio::io::split(stream);
-            tokio::io::copy(&mut reads, &mut writes).await.ok();
-            writes.shutdown().await.ok();
+            match origin {
+                None => echo(stream).await,
+                Some(origin) => pass_on(stream, origin).await,
+            }
         });
+    }
+}
+
+async fn echo(stream: PacketStream) {
+    let (mut reads, mut writes) = tokio::io::split(stream);
+    tokio::io::copy(&mut reads, &mut writes).await.ok();
+    writes.shutdown().await.ok();
+}
+
+async fn pass_on(mut stream: PacketStream, origin: SocketAddr) {
+    if let Ok(mut tcp) = TcpStream::connect(origin).await {
+        tokio::io::copy_bidirectional(&mut stream, &mut tcp).await.ok();
+    }
+}
+
+/// Every name has the server's IPv4 address, and no other record.
+async fn answer_names(stack: PacketStack) {
+    let mut socket = stack.udp_at(53).unwrap();
+    loop {
+        let Ok((from, bytes)) = socket.receive(WAIT_MAX).await else { continue };
+        let query = Message::from_vec(&bytes).unwrap();
+        let name = query.queries[0].name().clone();
+        let mut answer = query.into_response();
+        if answer.queries[0].query_type() == RecordType::A {
+            let address: A = SERVER.parse::<std::net::Ipv4Addr>().unwrap().into();
+            answer.add_answer(Record::from_rdata(name, 60, RData::A(address)));
+        }
+        socket.send_to(from, &answer.to_vec().unwrap()).await.ok();
     }
 }

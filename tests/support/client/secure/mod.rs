@@ -8,7 +8,6 @@ mod psk12;
 pub use dtls13::{Dtls13, Dtls13Config, Proof};
 pub use liveness::{Liveness, Patience, Pulse};
 pub use psk12::Psk12;
-#[cfg(test)]
 pub(crate) use psk12::server as psk12_server;
 
 use std::time::Instant;

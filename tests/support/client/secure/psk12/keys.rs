@@ -41,7 +41,6 @@ pub(super) struct Keys {
 
 impl Keys {
     /// The other side's keys from the client's.
-    #[cfg(test)]
     pub(super) fn derive_for_server(
         suite: Suite,
         psk: &[u8; 32],

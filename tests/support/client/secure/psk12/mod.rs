@@ -290,7 +290,6 @@ impl Psk12 {
     }
 }
 
-#[cfg(test)]
 pub(crate) mod server;
 #[cfg(test)]
 mod tests;
