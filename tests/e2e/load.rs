@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use tests::{Gateway, Origin};
+use tests::client::peer::{NAME, Peer, trusted_pem};
+use tests::{Gateway, Origin, Pki};
 
 fn binary() -> PathBuf {
     env!("CARGO_BIN_EXE_sluice-load").into()
@@ -90,11 +91,48 @@ async fn a_mix_is_dealt_over_every_protocol() {
 async fn methods_to_come_are_named_as_such() {
     let origin = Origin::start().await;
     let gateway = Gateway::build(&origin).configure();
-    for method in ["quic", "dtls", "openconnect"] {
-        let more = ["--method", method, "--url", "https://site.test/"];
-        let run = load(arguments(&gateway, &more)).await;
-        assert_eq!(run.status.code(), Some(2));
-        let said = String::from_utf8_lossy(&run.stderr).into_owned();
-        assert!(said.contains(method) && said.contains("not yet supported"), "{said}");
+    let more = ["--method", "quic", "--url", "https://site.test/"];
+    let run = load(arguments(&gateway, &more)).await;
+    assert_eq!(run.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(said.contains("quic") && said.contains("not yet supported"), "{said}");
+}
+
+/// The packet methods against the kit's own small gateway, which shows the generator alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn packet_tunnels_carry_a_load() {
+    let origin = Origin::start().await;
+    let pki = Pki::new();
+    let there = ([127, 0, 0, 1], origin.port()).into();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let client = pki.client("alice@acme.test");
+    let identity = file("client.pem", client.certificates_pem() + &client.key_pem());
+    let tunnel_ca = file("tunnel-ca.pem", trusted_pem(&pki));
+    let intercept_ca = file("intercept-ca.pem", origin.pki().root_pem());
+    let url = "https://site.test/hello";
+    for method in ["dtls", "openconnect"] {
+        let peer = Peer::before(Some(there), &pki, NAME).await;
+        let gateway = format!("{NAME}:{}", peer.at.tcp.port());
+        let mut all = vec!["--method", method, "--gateway", &gateway, "--address", "127.0.0.1"];
+        all.extend(["--identity", &identity, "--tunnel-ca", &tunnel_ca]);
+        all.extend(["--intercept-ca", &intercept_ca, "--streams", "4", "--inner", "http2"]);
+        all.extend(["--rate", "50", "--duration", "2", "--json", "--url", url]);
+        let run = load(all.into_iter().map(str::to_owned).collect()).await;
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(run.status.success(), "{method}: {text}{}", String::from_utf8_lossy(&run.stderr));
+        let result: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!((&result["tunnels"], &result["streams"]), (&1.into(), &4.into()));
+        assert_eq!(result["requests"], 100);
+        let carried = &result["carried"];
+        assert_eq!(
+            (&carried["by_datagrams"], &carried["by_tls"]),
+            (&1.into(), &0.into()),
+            "{text}"
+        );
     }
 }

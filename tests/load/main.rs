@@ -13,6 +13,7 @@
 mod gauge;
 mod histogram;
 mod mix;
+mod packets;
 mod report;
 mod run;
 mod target;

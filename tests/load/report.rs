@@ -17,7 +17,7 @@ pub(crate) fn json(outcome: &Outcome) -> String {
             map.insert(name.to_owned(), outcome.latency.quantile_ms(quantile).into());
         }
     }
-    json!({
+    let mut report = json!({
         "tunnels": outcome.tunnels,
         "streams": outcome.streams,
         "coming_up_s": outcome.coming_up.as_secs_f64(),
@@ -34,8 +34,11 @@ pub(crate) fn json(outcome: &Outcome) -> String {
         "received_gbit_per_s": outcome.received_bytes as f64 * 8.0 / seconds / 1e9,
         "sent_gbit_per_s": outcome.sent_bytes as f64 * 8.0 / seconds / 1e9,
         "latency_ms": latency,
-    })
-    .to_string()
+    });
+    if let (Some(carried), Some(map)) = (&outcome.carried, report.as_object_mut()) {
+        map.insert("carried".to_owned(), carried.json());
+    }
+    report.to_string()
 }
 
 pub(crate) fn table(outcome: &Outcome) -> String {
@@ -66,6 +69,9 @@ pub(crate) fn table(outcome: &Outcome) -> String {
         rows.push((name.to_owned(), format!("{:.2} ms", outcome.latency.quantile_ms(quantile))));
     }
     rows.push(("max".to_owned(), format!("{:.2} ms", outcome.latency.max_ms())));
+    if let Some(carried) = &outcome.carried {
+        rows.push(("carried".to_owned(), carried.line()));
+    }
     if outcome.never_sent > 0 {
         rows.push(("never sent".to_owned(), outcome.never_sent.to_string()));
     }

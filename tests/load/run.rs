@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use ::tests::client::error::ClientError;
 use ::tests::client::inner::Inner;
-use ::tests::client::tunnel::Tunnel;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -16,7 +15,8 @@ use crate::Options;
 use crate::gauge::{Clock, Gauge};
 use crate::histogram::Histogram;
 use crate::mix::Mix;
-use crate::target::{Target, Via};
+use crate::packets::Carried;
+use crate::target::{Held, Target};
 
 /// Handshakes under way at once while the run comes up: enough to keep a gateway busy, too few to
 /// look like a flood to it.
@@ -42,6 +42,8 @@ pub(crate) struct Outcome {
     /// Requests whose answer was not 2xx or 3xx, by status.
     pub(crate) statuses: BTreeMap<u16, u64>,
     pub(crate) errors: BTreeMap<String, u64>,
+    /// Of packet tunnels.
+    pub(crate) carried: Option<Carried>,
 }
 
 impl Outcome {
@@ -60,6 +62,7 @@ struct Tally {
     errors: BTreeMap<String, u64>,
     sent_bytes: u64,
     received_bytes: u64,
+    carried: Option<Carried>,
 }
 
 impl Tally {
@@ -70,6 +73,7 @@ impl Tally {
             errors: BTreeMap::new(),
             sent_bytes: 0,
             received_bytes: 0,
+            carried: None,
         }
     }
 
@@ -91,6 +95,9 @@ impl Tally {
         }
         self.sent_bytes += other.sent_bytes;
         self.received_bytes += other.received_bytes;
+        if let Some(carried) = other.carried {
+            self.carried.get_or_insert_default().merge(&carried);
+        }
     }
 }
 
@@ -106,8 +113,7 @@ struct Shared {
 
 pub(crate) async fn run(options: &Options, target: Target, mix: Mix, progress: bool) -> Outcome {
     let (begin, clock) = watch::channel(None);
-    let shares_tunnels = matches!(&target.via, Via::Tunnel(to)
-        if to.leg == ::tests::client::tunnel::Leg::Http2);
+    let shares_tunnels = target.is_shared();
     let gate = Semaphore::new(COMING_UP_MAX);
     let shared = Arc::new(Shared { target, mix, gauge: Gauge::default(), gate, clock });
     let begun = Instant::now();
@@ -146,6 +152,7 @@ pub(crate) async fn run(options: &Options, target: Target, mix: Mix, progress: b
         latency: tally.latency,
         statuses: tally.statuses,
         errors: tally.errors,
+        carried: tally.carried,
     }
 }
 
@@ -209,6 +216,9 @@ async fn tunnel(shared: Arc<Shared>, streams: u32, up: tokio::sync::oneshot::Sen
             Err(_) => *tally.errors.entry("stream_died".to_owned()).or_default() += 1,
         }
     }
+    if let Some(Held::Packets(tunnel)) = tunnel.as_deref() {
+        tally.carried.get_or_insert_default().add(tunnel);
+    }
     tally
 }
 
@@ -228,7 +238,7 @@ async fn hold(shared: &Shared) {
 /// One stream: connects, waits for the start, requests until the end.
 async fn stream(
     shared: &Shared,
-    tunnel: Option<&Tunnel>,
+    tunnel: Option<&Held>,
     number: u32,
     up: tokio::sync::oneshot::Sender<()>,
 ) -> Tally {
@@ -265,7 +275,7 @@ async fn stream(
 /// Returns whether it failed.
 async fn request(
     shared: &Shared,
-    tunnel: Option<&Tunnel>,
+    tunnel: Option<&Held>,
     count: usize,
     connections: &mut HashMap<String, Inner>,
     due: Instant,

@@ -4,9 +4,12 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 
+use ::tests::client::carrier::{GatewayAt, PacketTunnel};
+use ::tests::client::dtls::DtlsTo;
 use ::tests::client::error::ClientError;
 use ::tests::client::explicit::Explicit;
 use ::tests::client::inner::Inner;
+use ::tests::client::openconnect::OpenConnectTo;
 use ::tests::client::tls;
 use ::tests::client::tunnel::{Leg, Tunnel, TunnelTo};
 use ::tests::pki::Chain;
@@ -15,13 +18,21 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::mix::Entry;
+use crate::packets::{self, PacketsTo};
 use crate::{Method, Options, Version};
 
 /// How a stream comes to be.
 #[derive(Clone)]
 pub(crate) enum Via {
     Tunnel(TunnelTo),
+    Packets(PacketsTo),
     Explicit(Explicit),
+}
+
+/// A tunnel that streams share.
+pub(crate) enum Held {
+    Streams(Tunnel),
+    Packets(PacketTunnel),
 }
 
 #[derive(Clone)]
@@ -42,18 +53,29 @@ impl Target {
         let via = match options.method {
             Method::Tls => Via::Tunnel(tunnel(options)?),
             Method::Explicit => Via::Explicit(explicit(options)?),
-            other => {
-                let name = format!("{other:?}").to_lowercase();
-                return Err(format!("--method {name} is not yet supported (tls and explicit are)"));
+            Method::Dtls | Method::Openconnect => Via::Packets(packets(options)?),
+            Method::Quic => {
+                let known = "tls, dtls, openconnect and explicit are";
+                return Err(format!("--method quic is not yet supported ({known})"));
             }
         };
         Ok(Self { via, inner: Arc::new(inner) })
     }
 
-    /// A tunnel; `None` for a method without one (each stream then stands alone).
-    pub(crate) async fn tunnel(&self) -> Result<Option<Tunnel>, ClientError> {
+    /// Whether the streams of a tunnel share it.
+    pub(crate) fn is_shared(&self) -> bool {
         match &self.via {
-            Via::Tunnel(to) if to.leg == Leg::Http2 => Ok(Some(to.connect().await?)),
+            Via::Tunnel(to) => to.leg == Leg::Http2,
+            Via::Packets(_) => true,
+            Via::Explicit(_) => false,
+        }
+    }
+
+    /// A tunnel; `None` for a method without one (each stream then stands alone).
+    pub(crate) async fn tunnel(&self) -> Result<Option<Held>, ClientError> {
+        match &self.via {
+            Via::Tunnel(to) if to.leg == Leg::Http2 => Ok(Some(Held::Streams(to.connect().await?))),
+            Via::Packets(to) => Ok(Some(Held::Packets(to.connect().await?))),
             Via::Tunnel(_) | Via::Explicit(_) => Ok(None),
         }
     }
@@ -61,13 +83,18 @@ impl Target {
     /// An inner connection to the entry's origin, over `tunnel` where there is one.
     pub(crate) async fn connect(
         &self,
-        tunnel: Option<&Tunnel>,
+        tunnel: Option<&Held>,
         entry: &Entry,
     ) -> Result<Inner, ClientError> {
-        let stream = match (&self.via, tunnel.and_then(Tunnel::share)) {
-            (Via::Tunnel(_), Some(mut shared)) => shared.open(&entry.authority).await?,
+        let gone = || ClientError::Unsupported("a stream without its tunnel".to_owned());
+        let stream = match (&self.via, tunnel) {
+            (_, Some(Held::Streams(tunnel))) => {
+                tunnel.share().ok_or_else(gone)?.open(&entry.authority).await?
+            }
+            (_, Some(Held::Packets(tunnel))) => packets::open(tunnel, &entry.authority).await?,
             (Via::Tunnel(to), None) => to.connect().await?.open(&entry.authority).await?,
-            (Via::Explicit(explicit), _) => explicit.open(&entry.authority).await?,
+            (Via::Explicit(explicit), None) => explicit.open(&entry.authority).await?,
+            (Via::Packets(_), None) => return Err(gone()),
         };
         if entry.secure {
             Inner::tls(stream, &entry.authority, Arc::clone(&self.inner)).await
@@ -84,15 +111,43 @@ fn tunnel(options: &Options) -> Result<TunnelTo, String> {
         Version::Http2 => Leg::Http2,
     };
     let trusted = text("--tunnel-ca", options.tunnel_ca.as_deref())?;
+    let chain = identity(options)?;
+    let address = address(options, name, port)?;
+    TunnelTo::new(address, name, leg, &trusted, Some(&chain)).map_err(|error| error.to_string())
+}
+
+/// A packet tunnel's gateway, and its backup where that has a name that resolves.
+fn packets(options: &Options) -> Result<PacketsTo, String> {
+    let (name, port) = split(&options.gateway)?;
+    let trusted = text("--tunnel-ca", options.tunnel_ca.as_deref())?;
+    let chain = identity(options)?;
+    let tcp = address(options, name, port)?;
+    let udp = (tcp.ip(), 0).into();
+    let backup = name.strip_prefix("gateway-").filter(|_| options.address.is_none());
+    let backup = backup.map(|rest| format!("gateway-backup-{rest}")).and_then(|name| {
+        let tcp = (name.as_str(), port).to_socket_addrs().ok()?.next()?;
+        Some(GatewayAt { name, tcp, udp: (tcp.ip(), 0).into() })
+    });
+    let wrong = |error: ClientError| error.to_string();
+    if options.method == Method::Openconnect {
+        let mut to = OpenConnectTo::new(tcp, name, &trusted, Some(&chain)).map_err(wrong)?;
+        to.gateways.extend(backup);
+        return Ok(PacketsTo::OpenConnect(to));
+    }
+    let mut to = DtlsTo::new(udp, tcp, name, &trusted, &chain).map_err(wrong)?;
+    to.gateways.extend(backup);
+    // Tunnel CAs issue gateways' certificates alone, and without SNI any of them may be shown.
+    Ok(PacketsTo::Dtls(to.any_name()))
+}
+
+fn identity(options: &Options) -> Result<Chain, String> {
     let own = text("--identity", options.identity.as_deref())?;
     let certificates = rustls::pki_types::CertificateDer::pem_slice_iter(own.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| format!("--identity: {error}"))?;
     let key = PrivateKeyDer::from_pem_slice(own.as_bytes())
         .map_err(|error| format!("--identity: {error}"))?;
-    let chain = Chain { certificates, key };
-    let address = address(options, name, port)?;
-    TunnelTo::new(address, name, leg, &trusted, Some(&chain)).map_err(|error| error.to_string())
+    Ok(Chain { certificates, key })
 }
 
 fn explicit(options: &Options) -> Result<Explicit, String> {
