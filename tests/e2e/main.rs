@@ -29,6 +29,7 @@ mod labels;
 mod leaf;
 mod load;
 mod openconnect;
+mod packets;
 mod pages;
 mod policy;
 mod programs;

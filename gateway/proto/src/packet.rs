@@ -115,7 +115,8 @@ impl<'a> Packet<'a> {
         if sliced.is_ip_payload_fragmented() {
             return Err(PacketProblem::Fragment);
         }
-        if !is_host(source) || !is_host(destination) {
+        // Loopback is the guard's matter, like every other network that a client may ask for.
+        if source.is_loopback() || !is_host(source) || !is_host(destination) {
             return Err(PacketProblem::Address);
         }
         let payload = match &sliced.transport {
@@ -132,7 +133,7 @@ impl<'a> Packet<'a> {
 /// Whether one host can have the address. Private and other special networks are the guard's matter.
 fn is_host(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    !address.is_unspecified() && !address.is_multicast() && !address.is_loopback() && !broadcast
+    !address.is_unspecified() && !address.is_multicast() && !broadcast
 }
 
 fn payload<'a>(

@@ -125,7 +125,14 @@ async fn meet(
         Some(offer) => offer.session.upgrade().ok_or(None)?,
         None => {
             let certificate = certificate.ok_or(None)?;
-            admit(worker, way, &hello, &certificate).map_err(Some)?
+            match admit(worker, way, &hello, &certificate) {
+                Ok(packets) => packets,
+                Err(refusal) => {
+                    // Its handshake is done: it would wait for us.
+                    connection.close().await;
+                    return Err(Some(refusal));
+                }
+            }
         }
     };
     let attached = packets.attach();
@@ -297,6 +304,10 @@ impl Connection {
             () = over.cancelled() => {}
         }
         packets.dtls_down(attached.channel);
+        self.close().await;
+    }
+
+    async fn close(&mut self) {
         self.engine.close(&mut self.out);
         self.flush().await;
     }

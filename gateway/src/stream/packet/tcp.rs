@@ -8,7 +8,9 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use memmap2::MmapMut;
 use parking_lot::Mutex;
+use self_cell::{MutBorrow, self_cell};
 use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpCidr, IpListenEndpoint};
@@ -45,7 +47,7 @@ pub(super) struct Connection {
 struct Inner {
     interface: Interface,
     device: Device,
-    sockets: SocketSet<'static>,
+    sockets: Buffered,
     handle: SocketHandle,
     flight: Flight,
     reader: Option<Waker>,
@@ -86,17 +88,9 @@ impl Connection {
         interface.update_ip_addrs(|addresses| {
             let _full = addresses.push(IpCidr::new(address.into(), prefix));
         });
-        let mut socket = Socket::new(
-            SocketBuffer::new(vec![0; buffer_bytes]),
-            SocketBuffer::new(vec![0; buffer_bytes]),
-        );
-        socket.set_nagle_enabled(false);
-        socket.set_timeout(Some(OPENING_TIME_MAX.into()));
         let endpoint =
             IpListenEndpoint { addr: Some(address.into()), port: ends.destination.port() };
-        socket.listen(endpoint).ok()?;
-        let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
-        let handle = sockets.add(socket);
+        let (sockets, handle) = listening(endpoint, buffer_bytes)?;
         let inner = Inner {
             interface,
             device,
@@ -140,7 +134,7 @@ impl Connection {
     /// Ends it at once: the client is told with a reset.
     pub(super) fn abort(self: &Arc<Self>) {
         let mut state = self.state.lock();
-        state.socket().abort();
+        state.with(|socket| socket.abort());
         self.poll(&mut state);
     }
 
@@ -149,7 +143,7 @@ impl Connection {
             state.device.blocked = false;
             let now = self.timers.now();
             let Inner { interface, device, sockets, .. } = state;
-            interface.poll(now, device, sockets);
+            sockets.with_dependent_mut(|_, sockets| interface.poll(now, device, sockets));
             state.device.incoming = None;
             self.arm(state, now);
             if !state.device.blocked {
@@ -170,7 +164,8 @@ impl Connection {
             return;
         }
         let Inner { interface, sockets, .. } = state;
-        let Some(next) = interface.poll_at(now, sockets) else { return };
+        let next = sockets.with_dependent(|_, sockets| interface.poll_at(now, sockets));
+        let Some(next) = next else { return };
         let next = self.timers.instant(next);
         if state.armed.is_none_or(|armed| next < armed) {
             state.armed = Some(next);
@@ -180,40 +175,89 @@ impl Connection {
 }
 
 impl Inner {
-    fn socket(&mut self) -> &mut Socket<'static> {
-        self.sockets.get_mut(self.handle)
+    /// Does something with the socket.
+    fn with<R>(&mut self, act: impl FnOnce(&mut Socket<'_>) -> R) -> R {
+        let handle = self.handle;
+        self.sockets.with_dependent_mut(|_, sockets| act(sockets.get_mut(handle)))
     }
 
     /// Wakes whoever can go on, and says where the connection stands.
     fn after(&mut self) -> Stage {
-        let announced = self.announced;
-        let socket = self.sockets.get_mut::<Socket<'_>>(self.handle);
-        let state = socket.state();
-        let readable = socket.can_recv() || !socket.may_recv();
-        self.flight.acknowledged(socket.send_queue(), Instant::now());
-        let writable = !socket.may_send() || self.flight.has_room(socket.send_queue());
+        let Standing { state, readable, sendable, queued } = self.with(|it| Standing::of(it));
         let opened =
-            !announced && !matches!(state, State::Listen | State::SynReceived | State::Closed);
+            !self.announced && !matches!(state, State::Listen | State::SynReceived | State::Closed);
         if opened {
-            socket.set_timeout(Some(UNACKNOWLEDGED_TIME_MAX.into()));
+            self.announced = true;
+            self.with(|socket| socket.set_timeout(Some(UNACKNOWLEDGED_TIME_MAX.into())));
         }
+        self.flight.acknowledged(queued, Instant::now());
         if readable && let Some(reader) = self.reader.take() {
             reader.wake();
         }
-        if writable && let Some(writer) = self.writer.take() {
+        if (!sendable || self.flight.has_room(queued))
+            && let Some(writer) = self.writer.take()
+        {
             writer.wake();
         }
         match state {
             // One that was reset while it opened listens again: nobody comes back to it.
             State::Closed | State::Listen => Stage::Over,
             State::SynReceived => Stage::Opening,
-            _ if opened => {
-                self.announced = true;
-                Stage::Opened
-            }
+            _ if opened => Stage::Opened,
             _ => Stage::Open,
         }
     }
+}
+
+/// What counts of a socket after a poll.
+struct Standing {
+    state: State,
+    /// There is something to read, or never will be.
+    readable: bool,
+    sendable: bool,
+    queued: usize,
+}
+
+impl Standing {
+    fn of(socket: &Socket<'_>) -> Self {
+        Self {
+            state: socket.state(),
+            readable: socket.can_recv() || !socket.may_recv(),
+            sendable: socket.may_send(),
+            queued: socket.send_queue(),
+        }
+    }
+}
+
+/// The one socket of a connection.
+type OneSocket<'a> = SocketSet<'a>;
+
+self_cell! {
+    /// A socket and the memory of its buffers. It is the kernel's own: what was never used takes none,
+    /// and all of it goes back when the connection is over. (The allocator would fill it with zeros.)
+    struct Buffered {
+        owner: MutBorrow<MmapMut>,
+        #[not_covariant]
+        dependent: OneSocket,
+    }
+}
+
+/// A socket that waits for a SYN, with `buffer_bytes` each way. `None` where there is no memory.
+fn listening(endpoint: IpListenEndpoint, buffer_bytes: usize) -> Option<(Buffered, SocketHandle)> {
+    let memory = MmapMut::map_anon(2 * buffer_bytes).ok()?;
+    let mut added = None;
+    let sockets = Buffered::new(MutBorrow::new(memory), |memory| {
+        let (receive, send) = memory.borrow_mut().split_at_mut(buffer_bytes);
+        let mut socket = Socket::new(SocketBuffer::new(receive), SocketBuffer::new(send));
+        socket.set_nagle_enabled(false);
+        socket.set_timeout(Some(OPENING_TIME_MAX.into()));
+        let listens = socket.listen(endpoint).is_ok();
+        let mut sockets = SocketSet::new(vec![SocketStorage::EMPTY]);
+        let handle = sockets.add(socket);
+        added = listens.then_some(handle);
+        sockets
+    });
+    Some((sockets, added?))
 }
 
 /// The gateway's end of an inner TCP connection.
@@ -246,13 +290,13 @@ impl AsyncRead for InnerTcp {
     ) -> Poll<io::Result<()>> {
         let flow = Arc::clone(&self.flow);
         let mut state = flow.state.lock();
-        let socket = state.socket();
-        match socket.recv_slice(buffer.initialize_unfilled()) {
-            Ok(0) if socket.may_recv() => {
+        let into = buffer.initialize_unfilled();
+        match state.with(|socket| (socket.recv_slice(into), socket.may_recv())) {
+            (Ok(0), true) => {
                 state.reader = Some(context.waker().clone());
                 Poll::Pending
             }
-            Ok(count) => {
+            (Ok(count), _) => {
                 buffer.advance(count);
                 // The window has opened; the client may have to be told.
                 let stage = flow.poll(&mut state);
@@ -260,8 +304,10 @@ impl AsyncRead for InnerTcp {
                 self.told(stage);
                 Poll::Ready(Ok(()))
             }
-            Err(RecvError::Finished) => Poll::Ready(Ok(())),
-            Err(RecvError::InvalidState) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            (Err(RecvError::Finished), _) => Poll::Ready(Ok(())),
+            (Err(RecvError::InvalidState), _) => {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+            }
         }
     }
 }
@@ -274,11 +320,11 @@ impl AsyncWrite for InnerTcp {
     ) -> Poll<io::Result<usize>> {
         let flow = Arc::clone(&self.flow);
         let mut state = flow.state.lock();
-        let queued = state.socket().send_queue();
+        let queued = state.with(|socket| socket.send_queue());
         // Not in crumbs: a writer that was told to wait is woken when there is room for more.
         let room = if state.flight.has_room(queued) { state.flight.room(queued) } else { 0 };
         let (now, _) = data.split_at(room.min(data.len()));
-        match state.socket().send_slice(now) {
+        match state.with(|socket| socket.send_slice(now)) {
             Ok(0) if !data.is_empty() => {
                 state.writer = Some(context.waker().clone());
                 Poll::Pending
@@ -304,7 +350,7 @@ impl AsyncWrite for InnerTcp {
             self.shut = true;
             let flow = Arc::clone(&self.flow);
             let mut state = flow.state.lock();
-            state.socket().close();
+            state.with(|socket| socket.close());
             let stage = flow.poll(&mut state);
             drop(state);
             self.told(stage);
@@ -319,12 +365,13 @@ impl Drop for InnerTcp {
         let flow = Arc::clone(&self.flow);
         let mut state = flow.state.lock();
         (state.reader, state.writer) = (None, None);
-        let socket = state.socket();
-        if socket.recv_queue() > 0 {
-            socket.abort();
-        } else {
-            socket.close();
-        }
+        state.with(|socket| {
+            if socket.recv_queue() > 0 {
+                socket.abort();
+            } else {
+                socket.close();
+            }
+        });
         let stage = flow.poll(&mut state);
         drop(state);
         self.told(stage);
