@@ -14,6 +14,7 @@ pub use lane::{Counts, Datagram, Lane};
 pub use random::Random;
 pub use tcp::{Pace, TcpRelay};
 pub use udp::UdpRelay;
+pub(crate) use udp::socket;
 
 use std::time::Duration;
 

@@ -16,6 +16,8 @@ use super::{Counts, Datagram, Impairment, Lane};
 const FLOWS_MAX: usize = 4_096;
 /// Datagrams that wait between a socket and the lanes: one burst.
 const ARRIVED_MAX: usize = 1_024;
+/// Asked of the system for each socket.
+const SOCKET_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 /// The largest datagram.
 const DATAGRAM_BYTES: usize = 65_536;
 
@@ -46,7 +48,7 @@ impl UdpRelay {
     /// # Panics
     /// Where no port can be had.
     pub async fn start(server: SocketAddr, seed: u64) -> Self {
-        let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
+        let front = socket().await.expect("a port");
         let address = front.local_addr().expect("an address");
         let lanes = Lanes {
             up: Lane::new(Impairment::none(), seed),
@@ -121,6 +123,15 @@ impl Shared {
     fn lanes(&self) -> MutexGuard<'_, Lanes> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A socket with room for bursts, so that only the lanes lose datagrams.
+pub(crate) async fn socket() -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    // What the system does not grant, it says by doing less.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES).ok();
+    rustix::net::sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES).ok();
+    Ok(socket)
 }
 
 /// One client's way to the server.
@@ -225,7 +236,7 @@ impl Flows {
     }
 
     async fn open(&self, client: SocketAddr, number: usize) -> Option<Flow> {
-        let upstream = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.ok()?);
+        let upstream = Arc::new(socket().await.ok()?);
         let reading = read(Arc::clone(&upstream), number, self.arrived.clone());
         Some(Flow { client, upstream, reader: tokio::spawn(reading).abort_handle() })
     }

@@ -184,15 +184,14 @@ impl Driver {
         }
     }
 
-    fn take_datagrams(&mut self, buffer: &mut [u8], mut length: usize) {
+    /// Takes a datagram in, and those that wait behind it.
+    fn take_datagrams(&mut self, buffer: &mut [u8], length: usize) {
         let Some(side) = &mut self.datagrams else { return };
         let now = Instant::now();
-        for _ in 0..TURN_MAX {
+        side.handle_datagram(now, buffer.get(..length).unwrap_or_default());
+        for _ in 1..TURN_MAX {
+            let Ok(length) = side.socket.try_recv(buffer) else { return };
             side.handle_datagram(now, buffer.get(..length).unwrap_or_default());
-            match side.socket.try_recv(buffer) {
-                Ok(next) => length = next,
-                Err(_) => return,
-            }
         }
     }
 

@@ -10,6 +10,8 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::socket::tcp::{RecvError, Socket, SocketBuffer, State};
 use smoltcp::wire::{HardwareAddress, IpAddress, IpCidr};
 
+use super::edge::Edge;
+
 /// Packets a flow holds that were not yet taken up or sent on. TCP makes good what does not fit.
 const HELD_PACKETS: usize = 512;
 
@@ -72,7 +74,12 @@ impl TcpFlow {
     }
 
     fn new(now: Instant, local: SocketAddr, mtu: usize, buffer_bytes: usize, seed: u64) -> Self {
-        let mut queues = Queues { mtu, received: VecDeque::new(), to_send: VecDeque::new() };
+        let mut queues = Queues {
+            edge: Edge::default(),
+            mtu,
+            received: VecDeque::new(),
+            to_send: VecDeque::new(),
+        };
         let mut config = Config::new(HardwareAddress::Ip);
         config.random_seed = seed;
         let start = smoltcp::time::Instant::ZERO;
@@ -97,7 +104,8 @@ impl TcpFlow {
     }
 
     /// Takes a packet that is for this connection. Where too many wait already it is dropped.
-    pub fn handle_packet(&mut self, packet: Vec<u8>) {
+    pub fn handle_packet(&mut self, mut packet: Vec<u8>) {
+        self.queues.edge.pull_back(&mut packet);
         if self.queues.received.len() < HELD_PACKETS {
             self.queues.received.push_back(packet);
         }
@@ -197,6 +205,7 @@ impl TcpFlow {
 }
 
 struct Queues {
+    edge: Edge,
     mtu: usize,
     received: VecDeque<Vec<u8>>,
     to_send: VecDeque<Vec<u8>>,
@@ -214,11 +223,11 @@ impl phy::Device for Queues {
             return None;
         }
         let packet = self.received.pop_front()?;
-        Some((Arrived(packet), Leaving(&mut self.to_send)))
+        Some((Arrived(packet), Leaving(&mut self.to_send, &mut self.edge)))
     }
 
     fn transmit(&mut self, _: smoltcp::time::Instant) -> Option<Self::TxToken<'_>> {
-        (self.to_send.len() < HELD_PACKETS).then_some(Leaving(&mut self.to_send))
+        (self.to_send.len() < HELD_PACKETS).then_some(Leaving(&mut self.to_send, &mut self.edge))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -237,12 +246,13 @@ impl phy::RxToken for Arrived {
     }
 }
 
-struct Leaving<'a>(&'a mut VecDeque<Vec<u8>>);
+struct Leaving<'a>(&'a mut VecDeque<Vec<u8>>, &'a mut Edge);
 
 impl phy::TxToken for Leaving<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, fill: F) -> R {
         let mut packet = vec![0; length];
         let result = fill(&mut packet);
+        self.1.note(&packet);
         self.0.push_back(packet);
         result
     }

@@ -8,6 +8,7 @@
 //! ```
 
 mod dns;
+mod edge;
 mod flow;
 mod fragment;
 mod route;
@@ -27,8 +28,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use tokio::sync::mpsc;
 
-/// Packets that wait between a stack and its tunnel, each way: what a network card's queue holds.
-pub const QUEUE_PACKETS: usize = 1024;
+/// Packets that wait between a stack and its tunnel, each way: full windows of 20 flows. Far above a
+/// network card's queue, since smoltcp takes a second to recover from what a full one drops, and a
+/// measurement is to show the gateway's drops and not the client's.
+pub const QUEUE_PACKETS: usize = 4 * 1024;
 /// What a flow holds unread or unacknowledged: 50 Mbit/s at 40 ms. Above the allocator's threshold, so
 /// that untouched parts cost nothing.
 pub const BUFFER_BYTES: usize = 256 * 1024;

@@ -119,6 +119,51 @@ fn the_same_seed_takes_the_same_time() {
     assert_ne!(first, other);
 }
 
+/// Whether `length` bytes that the client writes come back from a server that echoes, each reading when a
+/// seed lets it; the virtual time it takes.
+fn echo(seed: u64, length: usize) -> Duration {
+    let mut world = World::new(Impairment::none().delay(MS / 100), seed);
+    let mut random = crate::link::Random::new(seed);
+    let (reads, echoes, writes) = (random.share(), random.share(), random.share());
+    let (mut written, mut got, mut held, mut buffer) = (0, 0, Vec::new(), vec![0; 65_536]);
+    let begun = world.now;
+    while got < length && world.now - begun < Duration::from_secs(60) {
+        if written < length && random.happens(writes) {
+            let count = (random.below(65_536) + 1).min(length - written);
+            written += world.client.write(&buffer[..count]).unwrap();
+        }
+        for _ in 0..if random.happens(echoes) { random.below(20) } else { 0 } {
+            if held.is_empty()
+                && let Readable::Bytes(count) = world.server.read(&mut buffer[..8_192]).unwrap()
+            {
+                held.extend_from_slice(&buffer[..count]);
+            }
+            if !held.is_empty() {
+                let count = world.server.write(&held).unwrap();
+                held.drain(..count);
+            }
+        }
+        let before = world.now;
+        world.turn();
+        // Whoever reads does not wait for packets.
+        world.now = world.now.min(before + MS / 10);
+        let most = random.below(65_536) + 1;
+        if random.happens(reads)
+            && let Readable::Bytes(count) = world.client.read(&mut buffer[..most]).unwrap()
+        {
+            got += count;
+        }
+    }
+    world.now - begun
+}
+
+#[test]
+fn two_sides_that_fill_both_windows_do_not_wait_for_each_other_forever() {
+    // Slow readers take a second or two here; a deaf side waits for as long as one lets it.
+    let stuck: Vec<_> = (0..100).filter(|seed| echo(*seed, 2_000_000) > 10_000 * MS).collect();
+    assert!(stuck.is_empty(), "{stuck:?}");
+}
+
 /// A client and a server that answers as origins and name servers do.
 fn stacks() -> (PacketStack, PacketStack) {
     let (above, below) = pair();

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::{Command, Shared, Way};
 use crate::client::carrier::lock;
+use crate::client::packet::QUEUE_PACKETS;
 use crate::client::secure::Event;
 use crate::client::secure::psk12_server::Psk12Server;
 use crate::pki::Chain;
@@ -32,7 +33,7 @@ pub(super) async fn serve(socket: UdpSocket, chain: Chain, shared: Arc<Shared>) 
         certificate: chain.certificates[0].to_vec(),
         private_key: chain.key.secret_der().to_vec(),
     };
-    let (to_client, mut packets) = mpsc::channel::<(SocketAddr, Vec<u8>)>(1_024);
+    let (to_client, mut packets) = mpsc::channel::<(SocketAddr, Vec<u8>)>(QUEUE_PACKETS);
     let mut commands = shared.commands.subscribe();
     let mut sessions: HashMap<SocketAddr, Session> = HashMap::new();
     let mut tick = tokio::time::interval(TICK);

@@ -14,7 +14,7 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 
@@ -81,7 +81,7 @@ impl Peer {
 
     /// One that passes every TCP stream on to `origin`, whatever address it is for.
     pub async fn before(origin: Option<SocketAddr>, pki: &Pki, name: &str) -> Self {
-        let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let udp = crate::link::socket().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = GatewayAt {
             name: name.to_owned(),

@@ -16,6 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::{CLIENT, Command, Shared, Way};
 use crate::client::carrier::lock;
+use crate::client::packet::QUEUE_PACKETS;
 use crate::pki::Chain;
 
 pub(super) async fn serve(
@@ -106,7 +107,7 @@ async fn connection(mut stream: TlsStream<TcpStream>, shared: &Shared) {
 }
 
 async fn tunnel(mut stream: TlsStream<TcpStream>, mut buffer: BytesMut, shared: &Shared) {
-    let (to_client, mut frames) = mpsc::channel(1_024);
+    let (to_client, mut frames) = mpsc::channel(QUEUE_PACKETS);
     let mut commands = shared.commands.subscribe();
     *lock(&shared.way) = Some(Way::Tls(to_client.clone()));
     loop {
