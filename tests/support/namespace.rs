@@ -83,9 +83,11 @@ impl Namespace {
 
     /// Drops every datagram to this port from now on.
     pub fn block_udp(&self, port: u16) {
+        // Where packets leave: a program is told of nothing, as behind a firewall.
         let rules = format!(
-            "table inet sluice {{ chain out {{ type filter hook output priority 0; \
-             udp dport {port} drop; }}; }}"
+            "table netdev sluice {{ chain out {{ type filter hook egress device slt{} priority 0; \
+             udp dport {port} drop; }}; }}",
+            self.number
         );
         let _said = self.output("nft", &[&rules]);
     }

@@ -303,6 +303,10 @@ impl Connection {
             () = self.exchange(attached, mailbox) => {}
             () = over.cancelled() => {}
         }
+        if self.out.closed && packets.is_only_channel() {
+            // The client has gone; with a TLS channel beside it would go on there.
+            packets.session.ended.cancel();
+        }
         packets.dtls_down(attached.channel);
         self.close().await;
     }

@@ -184,6 +184,10 @@ impl PacketSession {
         self.dtls.lock().is_none() || self.link.silence() > SILENT
     }
 
+    pub(super) fn is_only_channel(&self) -> bool {
+        *self.channels.borrow() <= 1
+    }
+
     pub(super) fn has_cookie(&self, cookie: &str) -> bool {
         self.cookie.lock().as_deref() == Some(cookie)
     }
