@@ -191,6 +191,52 @@ fn payload<'a>(
     })
 }
 
+/// The TCP header of a packet that this side wrote or has read: without IPv6 extensions.
+fn tcp_header(packet: &[u8]) -> Option<usize> {
+    match packet.first()? {
+        first if first >> 4 == 4 && packet.get(9) == Some(&6) => Some(usize::from(first & 0xf) * 4),
+        first if first >> 4 == 6 && packet.get(6) == Some(&6) => Some(40),
+        _ => None,
+    }
+}
+
+/// The number that a TCP packet acknowledges.
+#[must_use]
+pub fn acknowledged(packet: &[u8]) -> Option<u32> {
+    let header = tcp_header(packet)?;
+    let acknowledges = packet.get(header + 13)? & 0x10 != 0;
+    let number = packet.get(header + 8..header + 12)?.first_chunk::<4>()?;
+    acknowledges.then(|| u32::from_be_bytes(*number))
+}
+
+/// Gives a TCP packet another sequence number. Its checksum follows: a wrong one stays wrong (RFC 1624).
+pub fn set_sequence(packet: &mut [u8], sequence: u32) {
+    let Some(header) = tcp_header(packet) else { return };
+    let Some(tcp) = packet.get_mut(header..) else { return };
+    let (Some(old), Some(checksum)) = (
+        tcp.get(4..8).and_then(|it| it.first_chunk::<4>()).copied(),
+        tcp.get(16..18).and_then(|it| it.first_chunk::<2>()).copied(),
+    ) else {
+        return;
+    };
+    let new = sequence.to_be_bytes();
+    let words =
+        |[a, b, c, d]: [u8; 4]| [[a, b], [c, d]].map(|it| u32::from(u16::from_be_bytes(it)));
+    let mut sum = u32::from(!u16::from_be_bytes(checksum));
+    sum += words(new).iter().sum::<u32>();
+    sum += words(old).iter().map(|word| !word & 0xffff).sum::<u32>();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    let checksum = !u16::try_from(sum).unwrap_or(u16::MAX);
+    if let Some(place) = tcp.get_mut(4..8) {
+        place.copy_from_slice(&new);
+    }
+    if let Some(place) = tcp.get_mut(16..18) {
+        place.copy_from_slice(&checksum.to_be_bytes());
+    }
+}
+
 /// Begins a packet between two addresses of one family.
 fn between(source: IpAddr, destination: IpAddr) -> Option<PacketBuilderStep<IpHeaders>> {
     Some(match (source, destination) {
@@ -335,6 +381,33 @@ mod tests {
             }
             assert_eq!((echo_reply(&packet), reset(&packet)), (None, None));
         }
+    }
+
+    #[test]
+    fn a_changed_sequence_number_keeps_the_checksum_right_and_a_wrong_one_wrong() {
+        for (from, to) in PAIRS {
+            let (from, to) = (address(from), address(to));
+            for (old, new) in [(1, 2), (0xffff_ffff, 0), (0x1234_5678, 0x9abc_def0), (7, 7)] {
+                let write = |sequence| {
+                    let step = between(from.ip(), to.ip()).unwrap();
+                    let mut packet = Vec::new();
+                    let step = step.tcp(4000, 443, sequence, 100).ack(0xdead_beef);
+                    step.write_to_vec(&mut packet, b"data").unwrap();
+                    packet
+                };
+                let mut packet = write(old);
+                assert_eq!(acknowledged(&packet), Some(0xdead_beef));
+                set_sequence(&mut packet, new);
+                assert_eq!(packet, write(new));
+                let last = packet.len() - 1;
+                packet.get_mut(last).into_iter().for_each(|byte| *byte ^= 1);
+                let mut broken = packet.clone();
+                set_sequence(&mut broken, 99);
+                assert_ne!(broken, write(99));
+            }
+        }
+        assert_eq!(acknowledged(b""), None);
+        set_sequence(&mut [0x45; 20], 1);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gateway_proto::packet::acknowledged;
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 
@@ -11,6 +12,8 @@ pub(super) struct Device {
     pub(super) incoming: Option<Vec<u8>>,
     link: Arc<Link>,
     mtu: u16,
+    /// What this side has last acknowledged.
+    pub(super) acknowledged: Option<u32>,
     /// The link was full when there was something to send.
     pub(super) blocked: bool,
 }
@@ -18,7 +21,7 @@ pub(super) struct Device {
 impl Device {
     pub(super) fn new(link: Arc<Link>) -> Self {
         let mtu = link.mtu();
-        Self { incoming: None, link, mtu, blocked: false }
+        Self { incoming: None, link, mtu, acknowledged: None, blocked: false }
     }
 
     /// Whether the link is still full.
@@ -37,6 +40,7 @@ impl phy::RxToken for Incoming {
 
 pub(super) struct Outgoing<'a> {
     link: &'a Link,
+    acknowledged: &'a mut Option<u32>,
     /// It answers the packet just taken, so there is room.
     answers: bool,
 }
@@ -45,6 +49,9 @@ impl phy::TxToken for Outgoing<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, write: F) -> R {
         let mut packet = vec![0; length];
         let written = write(&mut packet);
+        if let Some(number) = acknowledged(&packet) {
+            *self.acknowledged = Some(number);
+        }
         if self.answers {
             self.link.push_answer(packet);
         } else {
@@ -61,7 +68,8 @@ impl phy::Device for Device {
 
     fn receive(&mut self, _now: Instant) -> Option<(Incoming, Outgoing<'_>)> {
         let packet = self.incoming.take()?;
-        Some((Incoming(packet), Outgoing { link: &self.link, answers: true }))
+        let acknowledged = &mut self.acknowledged;
+        Some((Incoming(packet), Outgoing { link: &self.link, acknowledged, answers: true }))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<Outgoing<'_>> {
@@ -69,7 +77,8 @@ impl phy::Device for Device {
             self.blocked = true;
             return None;
         }
-        Some(Outgoing { link: &self.link, answers: false })
+        let acknowledged = &mut self.acknowledged;
+        Some(Outgoing { link: &self.link, acknowledged, answers: false })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

@@ -188,7 +188,7 @@ impl Stack {
                 return Ok(());
             }
         };
-        let stage = flow.packet(packet.bytes.to_vec());
+        let stage = flow.packet(packet.bytes.to_vec(), segment);
         self.told(&flow, stage);
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use gateway_proto::packet::{Segment, set_sequence};
 use memmap2::MmapMut;
 use parking_lot::Mutex;
 use self_cell::{MutBorrow, self_cell};
@@ -27,6 +28,14 @@ use crate::tunnel::link::Link;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
 /// Data that nobody acknowledges for this long has no reader (RFC 9293 section 3.8.3, R2).
 const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(120);
+
+/// Windows are rounded to less than this: 2^4 bytes for our buffers.
+const EDGE_BYTES: usize = 64;
+
+/// Whether a segment only acknowledges.
+fn is_bare(segment: &Segment) -> bool {
+    segment.data_bytes == 0 && segment.ack && !segment.syn && !segment.fin && !segment.rst
+}
 
 /// The two ends of a connection, as the client sees them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,8 +120,17 @@ impl Connection {
     }
 
     /// Takes a packet of this connection.
-    pub(super) fn packet(self: &Arc<Self>, packet: Vec<u8>) -> Stage {
+    pub(super) fn packet(self: &Arc<Self>, mut packet: Vec<u8>, segment: &Segment) -> Stage {
         let mut state = self.state.lock();
+        if is_bare(segment) && state.with(|it| it.recv_capacity() - it.recv_queue()) < EDGE_BYTES {
+            // smoltcp rounds the window it offers down to the window's scale, so that its edge moves back
+            // as the buffer fills. It would pass over acknowledgements of a client that has used the
+            // window to its first edge, and with them the client's window: both sides would wait for
+            // ever. What a bare acknowledgement says does not hang on its own number.
+            if let Some(expected) = state.device.acknowledged {
+                set_sequence(&mut packet, expected);
+            }
+        }
         state.device.incoming = Some(packet);
         self.poll(&mut state)
     }
