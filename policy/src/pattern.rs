@@ -1,5 +1,6 @@
 //! Text patterns: exact, or with `*` at either end, without regard to case.
 
+use memchr::memmem;
 use smallvec::SmallVec;
 
 /// A text in lower case, on the stack where it is of usual length; a longer URL costs an allocation.
@@ -54,6 +55,24 @@ impl Pattern {
         let whole_url = folded.split('/').next().is_some_and(|scheme| scheme.ends_with(':'))
             && folded.contains("://");
         Some(Self { form, text: folded, whole_url })
+    }
+
+    /// Whether a value matches, without regard to case. One that is a URL is held against a pattern
+    /// of [`Self::whole_url`] as it is, and without its scheme against any other.
+    #[must_use]
+    pub fn matches(&self, value: &str) -> bool {
+        self.matches_folded(fold(value, &mut Folded::new()))
+    }
+
+    /// As [`Self::matches`], of a value in lower case.
+    pub(crate) fn matches_folded(&self, value: &[u8]) -> bool {
+        let wanted = self.text.as_bytes();
+        match self.form {
+            Form::Exact => value == wanted,
+            Form::Prefix => value.starts_with(wanted),
+            Form::Suffix => value.ends_with(wanted),
+            Form::Contains => memmem::find(value, wanted).is_some(),
+        }
     }
 
     /// Whether every value that `other` matches is matched by this one too.
@@ -175,6 +194,21 @@ mod tests {
         assert_eq!(without_scheme(b"https://a/b"), b"a/b");
         assert_eq!(without_scheme(b"a/b?c=d://e"), b"a/b?c=d://e");
         assert_eq!(without_scheme(b"a:/b"), b"a:/b");
+    }
+
+    #[test]
+    fn each_form_matches_where_it_stands_whatever_the_case() {
+        for (pattern, matched, others) in [
+            ("Acme.test", ["acme.TEST", "acme.test"], ["xacme.test", "acme.test."]),
+            ("Ärger*", ["ärger", "ÄRGERnis"], ["", "mehr ärger"]),
+            ("*.x", ["a.x", ".X"], ["x", "a.xy"]),
+            ("*mid*", ["mid", "aMIDb"], ["mi", "m-id"]),
+        ] {
+            let pattern = Pattern::parse(pattern).unwrap();
+            assert!(matched.iter().all(|value| pattern.matches(value)), "{pattern:?}");
+            assert!(!others.iter().any(|value| pattern.matches(value)), "{pattern:?}");
+        }
+        assert!(Pattern::parse("*").unwrap().matches(""));
     }
 
     #[test]
