@@ -15,11 +15,13 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Pieces, and results, that wait between two threads.
 const WAITING_MAX: usize = 1;
 
-/// Makes something of each piece of `reader` on all cores, and takes it in the order of the file.
+/// Makes something of each piece of a file on all cores, and takes it in the file's order. `name` is the
+/// file's, for messages.
 ///
 /// # Errors
 /// What `take` says, or why the file could not be read to its end.
 pub(super) fn work<T: Send>(
+    name: &str,
     reader: impl Read + Send,
     make: impl Fn(&[u8]) -> T + Sync,
     mut take: impl FnMut(T) -> Result<(), Failure>,
@@ -43,7 +45,7 @@ pub(super) fn work<T: Send>(
         }
         drop(made);
         let read = reading.join().unwrap_or_else(|_| Err(io::Error::other("the reader panicked")));
-        read.map_err(Failure::doing("reading"))
+        read.map_err(Failure::doing(&format!("reading {name}")))
     })
 }
 
@@ -129,7 +131,7 @@ mod tests {
             all.append(&mut made);
             Ok(())
         };
-        work(Slow(bytes), owned, take).ok().unwrap();
+        work("lines", Slow(bytes), owned, take).ok().unwrap();
         all
     }
 
@@ -162,7 +164,7 @@ mod tests {
     fn what_taking_says_ends_it() {
         let text = "line\n".repeat(3_000_000);
         let mut left = 2;
-        let ended = work(text.as_bytes(), <[u8]>::len, |_| {
+        let ended = work("lines", text.as_bytes(), <[u8]>::len, |_| {
             left -= 1;
             if left == 0 { Err(Failure::Found) } else { Ok(()) }
         });

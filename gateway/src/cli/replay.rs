@@ -131,10 +131,11 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
 }
 
 fn replay_file(path: &Path, judge: &Judge<'_>, changes: &mut Changes) -> Result<(), Failure> {
-    let shown = path.display();
+    let shown = path.display().to_string();
     let file = File::open(path).map_err(Failure::doing(&format!("reading {shown}")))?;
     let mut number = 0_u64;
     lanes::work(
+        &shown,
         file,
         |piece| judge.all(piece),
         |made: Vec<Line>| {
