@@ -30,14 +30,17 @@ pub(super) fn work<T: Send>(
     let make = &make;
     thread::scope(|scope| {
         let (mut dealt, mut made) = (Vec::new(), Vec::new());
+        // Pieces that were worked on are read into again: fresh memory costs more than a copy.
+        let (spare, spares) = sync_channel(workers * 2);
         for _ in 0..workers {
             let (deal, pieces) = sync_channel(WAITING_MAX);
             let (give, results) = sync_channel(WAITING_MAX);
-            scope.spawn(move || work_on(&pieces, &give, make));
+            let spare = spare.clone();
+            scope.spawn(move || work_on(&pieces, &give, &spare, make));
             dealt.push(deal);
             made.push(results);
         }
-        let reading = scope.spawn(move || deal_out(reader, &dealt));
+        let reading = scope.spawn(move || deal_out(reader, &dealt, &spares));
         for results in made.iter().cycle() {
             // The first that has nothing more is the one whose turn never came.
             let Ok(result) = results.recv() else { break };
@@ -50,18 +53,29 @@ pub(super) fn work<T: Send>(
 }
 
 /// A panic of one worker ends the scope with it: no line is passed over in silence.
-fn work_on<T>(pieces: &Receiver<Vec<u8>>, give: &SyncSender<T>, make: &impl Fn(&[u8]) -> T) {
+fn work_on<T>(
+    pieces: &Receiver<Vec<u8>>,
+    give: &SyncSender<T>,
+    spare: &SyncSender<Vec<u8>>,
+    make: &impl Fn(&[u8]) -> T,
+) {
     for piece in pieces {
         if give.send(make(&piece)).is_err() {
             return;
         }
+        // One too many is let go.
+        drop(spare.try_send(piece));
     }
 }
 
-fn deal_out(reader: impl Read, workers: &[SyncSender<Vec<u8>>]) -> io::Result<()> {
+fn deal_out(
+    reader: impl Read,
+    workers: &[SyncSender<Vec<u8>>],
+    spares: &Receiver<Vec<u8>>,
+) -> io::Result<()> {
     let mut pieces = Pieces { reader, rest: Vec::new() };
     for worker in workers.iter().cycle() {
-        let Some(piece) = pieces.next()? else { break };
+        let Some(piece) = pieces.next(spares.try_recv().unwrap_or_default())? else { break };
         if worker.send(piece).is_err() {
             break;
         }
@@ -77,8 +91,10 @@ struct Pieces<R> {
 }
 
 impl<R: Read> Pieces<R> {
-    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
-        let mut piece = Vec::with_capacity(PIECE_BYTES);
+    /// Reads the next piece into this memory.
+    fn next(&mut self, mut piece: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
+        piece.clear();
+        piece.reserve_exact(PIECE_BYTES);
         piece.append(&mut self.rest);
         let room = PIECE_BYTES - piece.len();
         let read = (&mut self.reader).take(room as u64).read_to_end(&mut piece)?;

@@ -169,7 +169,8 @@ impl Judge<'_> {
 
     /// Judges one line anew.
     pub(super) fn line(&self, line: &[u8]) -> Line {
-        let Ok(recorded) = serde_json::from_slice::<Recorded<'_>>(line) else {
+        let text = std::str::from_utf8(line).unwrap_or_default();
+        let Ok(recorded) = serde_json::from_str::<Recorded<'_>>(text) else {
             let blank = line.trim_ascii().is_empty();
             return if blank { Line::Nothing } else { Line::Malformed };
         };
