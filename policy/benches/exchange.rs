@@ -14,6 +14,15 @@ use world::{EXCHANGES, World, list_text, policy, worst_url};
 const ROUNDS: usize = 20_000;
 
 fn main() {
+    // Under a profiler only what is profiled is of interest.
+    match std::env::args().nth(1).as_deref() {
+        Some("bare") => bare(&World::new(10_000, 10)),
+        Some("exchange") => exchanges(&World::new(10_000, 10)),
+        _ => all(),
+    }
+}
+
+fn all() {
     let begun = Instant::now();
     let list = DomainList::read(list_text(1_000_000).as_bytes(), Some(ListFormat::Csv)).unwrap();
     let (took, kilobytes) = (begun.elapsed(), list.list.bytes() / 1_000);
@@ -24,6 +33,12 @@ fn main() {
     println!("a policy of 50,000 rules: loaded in {:.1?}", begun.elapsed());
 
     let world = World::new(10_000, 1_000_000);
+    exchanges(&world);
+    bare(&world);
+    worst(&world);
+}
+
+fn exchanges(world: &World) {
     for exchange in EXCHANGES.iter().cycle().take(10_000) {
         black_box(world.judge(exchange));
     }
@@ -36,8 +51,6 @@ fn main() {
         }
     }
     println!("all policy work of one exchange: {}", spread(&mut times));
-    bare(&world);
-    worst(&world);
 }
 
 /// A verdict with all facts known.

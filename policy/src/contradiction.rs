@@ -78,14 +78,7 @@ fn may_hold(
 }
 
 fn holds(want: &Want, value: &str) -> bool {
-    let Want::Text(pattern) = want else { return false };
-    let value = value.to_ascii_lowercase();
-    match pattern.form {
-        Form::Exact => value == pattern.text,
-        Form::Prefix => value.starts_with(&pattern.text),
-        Form::Suffix => value.ends_with(&pattern.text),
-        Form::Contains => value.contains(&pattern.text),
-    }
+    matches!(want, Want::Text(pattern) if pattern.matches(value))
 }
 
 /// What the apps do have, for the message.

@@ -348,7 +348,12 @@ impl KeySet {
 
     /// In the order of [`Key::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Key> {
-        Key::ALL.into_iter().filter(move |&key| self.contains(key))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let key = Key::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(*key)
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Text patterns: exact, or with `*` at either end, without regard to case.
 
+use memchr::memmem;
 use smallvec::SmallVec;
 
 /// A text in lower case, on the stack where it is of usual length; a longer URL costs an allocation.
@@ -56,6 +57,24 @@ impl Pattern {
         Some(Self { form, text: folded, whole_url })
     }
 
+    /// Whether a value matches, without regard to case. One that is a URL is held against a pattern
+    /// of [`Self::whole_url`] as it is, and without its scheme against any other.
+    #[must_use]
+    pub fn matches(&self, value: &str) -> bool {
+        self.matches_folded(fold(value, &mut Folded::new()))
+    }
+
+    /// As [`Self::matches`], of a value in lower case.
+    pub(crate) fn matches_folded(&self, value: &[u8]) -> bool {
+        let wanted = self.text.as_bytes();
+        match self.form {
+            Form::Exact => value == wanted,
+            Form::Prefix => value.starts_with(wanted),
+            Form::Suffix => value.ends_with(wanted),
+            Form::Contains => memmem::find(value, wanted).is_some(),
+        }
+    }
+
     /// Whether every value that `other` matches is matched by this one too.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
@@ -73,9 +92,12 @@ impl Pattern {
     }
 }
 
-/// Lower case, character by character, as patterns are kept. The buffer is the caller's, because
-/// moving one costs more than filling it.
-pub(crate) fn fold<'b>(text: &str, folded: &'b mut Folded) -> &'b [u8] {
+/// Lower case, character by character, as patterns are kept. Most texts are in lower case already and
+/// stay where they are; others are written into the caller's buffer.
+pub(crate) fn fold<'b>(text: &'b str, folded: &'b mut Folded) -> &'b [u8] {
+    if is_folded(text.as_bytes()) {
+        return text.as_bytes();
+    }
     folded.clear();
     if text.is_ascii() {
         folded.extend_from_slice(text.as_bytes());
@@ -86,6 +108,32 @@ pub(crate) fn fold<'b>(text: &str, folded: &'b mut Folded) -> &'b [u8] {
         folded.extend_from_slice(lower.encode_utf8(&mut [0; 4]).as_bytes());
     }
     folded
+}
+
+/// Whether this is ASCII without a capital, told of eight bytes at once.
+fn is_folded(text: &[u8]) -> bool {
+    let mut rest = text;
+    let mut high = 0;
+    while let Some((chunk, tail)) = rest.split_first_chunk() {
+        high |= not_folded(u64::from_le_bytes(*chunk));
+        rest = tail;
+    }
+    // The end once more, with what stands before it.
+    match text.last_chunk() {
+        Some(last) => high |= not_folded(u64::from_le_bytes(*last)),
+        None => rest.iter().for_each(|&byte| high |= not_folded(u64::from(byte))),
+    }
+    high == 0
+}
+
+/// The high bit of each byte that is a capital or no ASCII.
+fn not_folded(bytes: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = EACH * 0x80;
+    let low = bytes & !HIGH;
+    let from_a = low + EACH * (0x80 - b'A' as u64);
+    let beyond_z = low + EACH * (0x80 - b'Z' as u64 - 1);
+    (bytes | (from_a & !beyond_z)) & HIGH
 }
 
 /// What follows the scheme of a URL; the whole text where it has none.
@@ -123,12 +171,44 @@ mod tests {
     }
 
     #[test]
+    fn folding_is_lower_case_wherever_the_capital_stands() {
+        for length in 0..40 {
+            for at in 0..length {
+                for byte in
+                    ["@", "A", "M", "Z", "[", "`", "a", "z", "{", "\u{7f}", "\u{c4}", "\u{130}"]
+                {
+                    let mut text = "q".repeat(length);
+                    text.replace_range(at..=at, byte);
+                    let mut buffer = Folded::new();
+                    let wanted: String = text.chars().flat_map(char::to_lowercase).collect();
+                    assert_eq!(fold(&text, &mut buffer), wanted.as_bytes(), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn only_a_leading_scheme_makes_a_whole_url() {
         assert!(Pattern::parse("https://a.example/*").unwrap().whole_url);
         assert!(!Pattern::parse("a.example/login?to=https://b.example").unwrap().whole_url);
         assert_eq!(without_scheme(b"https://a/b"), b"a/b");
         assert_eq!(without_scheme(b"a/b?c=d://e"), b"a/b?c=d://e");
         assert_eq!(without_scheme(b"a:/b"), b"a:/b");
+    }
+
+    #[test]
+    fn each_form_matches_where_it_stands_whatever_the_case() {
+        for (pattern, matched, others) in [
+            ("Acme.test", ["acme.TEST", "acme.test"], ["xacme.test", "acme.test."]),
+            ("Ärger*", ["ärger", "ÄRGERnis"], ["", "mehr ärger"]),
+            ("*.x", ["a.x", ".X"], ["x", "a.xy"]),
+            ("*mid*", ["mid", "aMIDb"], ["mi", "m-id"]),
+        ] {
+            let pattern = Pattern::parse(pattern).unwrap();
+            assert!(matched.iter().all(|value| pattern.matches(value)), "{pattern:?}");
+            assert!(!others.iter().any(|value| pattern.matches(value)), "{pattern:?}");
+        }
+        assert!(Pattern::parse("*").unwrap().matches(""));
     }
 
     #[test]

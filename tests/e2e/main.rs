@@ -28,6 +28,7 @@ mod isolation;
 mod labels;
 mod leaf;
 mod load;
+mod messages;
 mod openconnect;
 mod packets;
 mod pages;

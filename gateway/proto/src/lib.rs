@@ -20,5 +20,6 @@ pub mod http1;
 pub mod capsule;
 pub mod multipart;
 pub mod websocket;
+pub mod websocket_message;
 
 pub mod h2;

@@ -7,8 +7,18 @@ pub const SERVICE_RESTART: u16 = 1012;
 
 /// The opcode of a Close frame (RFC 6455 section 5.5.1); no frame follows it.
 const CLOSE: u8 = 8;
-const OPCODE: u8 = 0x0f;
-const MASKED: u8 = 0x80;
+/// A tenant's rules forbid what was sent (RFC 6455 section 7.4.1).
+pub const POLICY_VIOLATION: u16 = 1008;
+
+/// Of a frame's first byte: the last of its message, what extensions use, the kind, and of kinds the bit of
+/// those that stand between the frames of a message.
+pub(crate) const FIN: u8 = 0x80;
+pub(crate) const RESERVED: u8 = 0x70;
+pub(crate) const OPCODE: u8 = 0x0f;
+pub(crate) const CONTROL: u8 = 0x08;
+/// Of its second.
+pub(crate) const MASKED: u8 = 0x80;
+pub(crate) const LENGTH: u8 = 0x7f;
 const KEY_BYTES: u8 = 4;
 
 /// Where one direction of a WebSocket stands.

@@ -8,6 +8,7 @@ mod events_line;
 mod explain;
 mod explain_text;
 mod init;
+mod lanes;
 mod output;
 mod paint;
 mod recorded;

@@ -7,7 +7,7 @@ use policy::Policy;
 use policy::catalog::Catalog;
 use policy::fact::{Fact, Facts, Gate, Key, KeySet, Unobtainable, Value};
 use policy::verdict::{Outcome, RuleIndex};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::recorded_app;
 use crate::event::is_cut;
@@ -24,73 +24,93 @@ pub(super) struct Recorded<'l> {
     pub(super) state: Cow<'l, str>,
     #[serde(borrow)]
     time: Cow<'l, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) user: Option<Cow<'l, str>>,
-    groups: Vec<String>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "texts")]
+    groups: Vec<Cow<'l, str>>,
+    #[serde(borrow, deserialize_with = "text")]
     device: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     device_class: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     os: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     access_method: Option<Cow<'l, str>>,
     client_ip: Option<IpAddr>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     source_country: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) host: Option<Cow<'l, str>>,
     dest_ip: Option<IpAddr>,
     dest_port: Option<u16>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     dest_country: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) method: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) url: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) content_type: Option<Cow<'l, str>>,
     request_bytes: Option<u64>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) app: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) category: Option<Cow<'l, str>>,
-    pub(super) categories: Vec<String>,
-    app_tags: Vec<String>,
+    #[serde(borrow, deserialize_with = "texts")]
+    pub(super) categories: Vec<Cow<'l, str>>,
+    #[serde(borrow, deserialize_with = "texts")]
+    app_tags: Vec<Cow<'l, str>>,
     risk: Option<u64>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     instance: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     instance_kind: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) activity: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) from_user: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) to_user: Option<Cow<'l, str>>,
-    operations: Vec<RecordedOperation>,
     #[serde(borrow)]
+    operations: Vec<RecordedOperation<'l>>,
+    #[serde(borrow, deserialize_with = "text")]
     file_name: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     file_type: Option<Cow<'l, str>>,
     pub(super) file_size: Option<u64>,
     dlp: Vec<RecordedHit>,
     threat: Option<RecordedThreat>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     inspection: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) action: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     pub(super) rule: Option<Cow<'l, str>>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "text")]
     block_reason: Option<Cow<'l, str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct RecordedOperation {
-    activity: Option<String>,
-    to_user: Option<String>,
+struct RecordedOperation<'l> {
+    #[serde(borrow, deserialize_with = "text")]
+    activity: Option<Cow<'l, str>>,
+    #[serde(borrow, deserialize_with = "text")]
+    to_user: Option<Cow<'l, str>>,
+}
+
+/// A text that stays in the line unless it has escapes in it: serde borrows a `Cow` only where it stands
+/// alone.
+#[derive(Deserialize)]
+struct Borrowed<'l>(#[serde(borrow)] Cow<'l, str>);
+
+fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+    Ok(Option::<Borrowed<'de>>::deserialize(from)?.map(|text| text.0))
+}
+
+fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Cow<'de, str>>, D::Error> {
+    let texts = Vec::<Borrowed<'de>>::deserialize(from)?;
+    Ok(texts.into_iter().map(|text| text.0).collect())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -154,8 +174,8 @@ impl Recorded<'_> {
     pub(super) fn judge(&self, policy: &Policy, catalog: &Catalog) -> Rejudged {
         let lists = self.lists(catalog);
         let one = [RecordedOperation {
-            activity: self.activity.as_deref().map(ToOwned::to_owned),
-            to_user: self.to_user.as_deref().map(ToOwned::to_owned),
+            activity: self.activity.as_deref().map(Cow::Borrowed),
+            to_user: self.to_user.as_deref().map(Cow::Borrowed),
         }];
         let operations = if self.operations.is_empty() { one.as_slice() } else { &self.operations };
         let mut strictest = Rejudged::Decided { action: "allow", rule: None };
@@ -208,8 +228,8 @@ impl Recorded<'_> {
     }
 
     fn lists<'f>(&'f self, catalog: &'f Catalog) -> Lists<'f> {
-        fn texts(list: &[String]) -> Vec<&str> {
-            list.iter().map(String::as_str).collect()
+        fn texts<'t>(list: &'t [Cow<'_, str>]) -> Vec<&'t str> {
+            list.iter().map(|text| &**text).collect()
         }
         let kind = self.instance_kind.as_deref().unwrap_or("unknown");
         Lists {
@@ -224,7 +244,11 @@ impl Recorded<'_> {
 
     /// What is absent from a record does not exist where the gateway always looks for it, and was
     /// never gathered (here: pending for ever) where it looks only when a rule asks.
-    fn facts<'f>(&'f self, lists: &'f Lists<'f>, operation: &'f RecordedOperation) -> Facts<'f> {
+    fn facts<'f>(
+        &'f self,
+        lists: &'f Lists<'f>,
+        operation: &'f RecordedOperation<'_>,
+    ) -> Facts<'f> {
         let mut facts = Facts::new();
         let text = |value: Option<&'f str>| value.map_or(Fact::Inapplicable, whole);
         let texts = |list: &'f [&'f str]| Fact::Known(Value::Texts(list));
@@ -269,7 +293,7 @@ impl Recorded<'_> {
         &self,
         facts: &mut Facts<'_>,
         lists: &Lists<'_>,
-        operation: &RecordedOperation,
+        operation: &RecordedOperation<'_>,
     ) {
         let by_head = [Key::App, Key::AppTag, Key::Category, Key::Risk];
         let by_body = [Key::Instance, Key::Activity, Key::FromUser, Key::ToUser];
@@ -289,7 +313,7 @@ impl Recorded<'_> {
         &'f self,
         facts: &mut Facts<'f>,
         lists: &'f Lists<'f>,
-        operation: &'f RecordedOperation,
+        operation: &'f RecordedOperation<'_>,
     ) {
         let by_body = |known: Option<Fact<'f>>| match known {
             Some(known) => known,

@@ -10,7 +10,7 @@ use crate::verdict::question;
 /// The app's categories: all of them where the record says so, else by the first.
 pub(super) fn categories<'f>(recorded: &'f Recorded<'_>, catalog: &'f Catalog) -> Vec<&'f str> {
     if !recorded.categories.is_empty() {
-        return recorded.categories.iter().map(String::as_str).collect();
+        return recorded.categories.iter().map(|category| &**category).collect();
     }
     let first = recorded.category.as_deref().unwrap_or("unknown");
     let app = recorded.app.as_deref().and_then(|app| catalog.app(app));

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use policy::Policy;
@@ -11,6 +10,7 @@ use policy::catalog::Catalog;
 use serde_json::json;
 
 use super::explain::catalog;
+use super::lanes;
 use super::output::{Failure, say, warn};
 use super::recorded::{Recorded, Rejudged};
 use crate::config::read_text;
@@ -31,11 +31,6 @@ pub(super) struct ReplayArgs {
 
 /// Largest policy file.
 const POLICY_BYTES_MAX: u64 = 8 << 20;
-/// Longest event line. The gateway's own are below 64 KiB.
-const LINE_BYTES_MAX: u64 = 1 << 20;
-/// Lines judged together on all cores, and their bytes: what is in memory at once.
-const BATCH_LINES: usize = 16_384;
-const BATCH_BYTES: usize = 16 << 20;
 /// Ids remembered, so that a record that was kept twice counts once: those lie near each other.
 /// 16 bytes each, some 40 MiB in all with what finds them.
 const IDS_MAX: usize = 1 << 20;
@@ -43,8 +38,8 @@ const IDS_MAX: usize = 1 << 20;
 const MALFORMED_SHOWN_MAX: usize = 10;
 
 /// What the other policy changes, by what was and would be, then by user and app.
+#[derive(Default)]
 pub(super) struct Changes {
-    catalog: Catalog,
     groups: BTreeMap<String, BTreeMap<(String, String), usize>>,
     ids: Ids,
     judged: usize,
@@ -93,7 +88,7 @@ fn id_of(id: &str) -> u128 {
 }
 
 /// What one line is under the other policy. The id is the transaction's.
-enum Line {
+pub(super) enum Line {
     /// No record that counts.
     Nothing,
     Malformed,
@@ -107,13 +102,13 @@ enum Line {
 }
 
 /// A verdict that would be another.
-struct Change {
+pub(super) struct Change {
     undecidable: bool,
     /// What it was and would be.
     group: String,
     /// User and app.
     who: (String, String),
-    json: serde_json::Value,
+    json: Option<String>,
 }
 
 pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
@@ -121,9 +116,10 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let text = read_text(&args.policy, POLICY_BYTES_MAX)
         .map_err(Failure::doing(&format!("reading {file}")))?;
     let policy = Policy::load(&file, &text).map_err(Failure::Problems)?;
-    let mut changes = Changes::new(catalog()?);
+    let judge = Judge { policy: &policy, catalog: &catalog()?, json: args.json };
+    let mut changes = Changes::default();
     for path in &args.events {
-        replay_file(path, &policy, &mut changes, args.json)?;
+        replay_file(path, &judge, &mut changes)?;
     }
     if args.json {
         // Beside the output, of which each line is one change.
@@ -134,108 +130,83 @@ pub(super) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     if changes.malformed > 0 { Err(Failure::Found) } else { Ok(()) }
 }
 
-fn replay_file(
-    path: &Path,
-    policy: &Policy,
-    changes: &mut Changes,
-    json: bool,
-) -> Result<(), Failure> {
-    let shown = path.display();
-    let reading = || Failure::doing(&format!("reading {shown}"));
-    let mut reader = BufReader::new(File::open(path).map_err(reading())?);
+fn replay_file(path: &Path, judge: &Judge<'_>, changes: &mut Changes) -> Result<(), Failure> {
+    let shown = path.display().to_string();
+    let file = File::open(path).map_err(Failure::doing(&format!("reading {shown}")))?;
     let mut number = 0_u64;
-    loop {
-        let mut batch: Vec<String> = Vec::new();
-        let mut bytes = 0;
-        while bytes < BATCH_BYTES && batch.len() < BATCH_LINES {
-            let mut line = String::new();
-            let length =
-                (&mut reader).take(LINE_BYTES_MAX).read_line(&mut line).map_err(reading())?;
-            if length == 0 {
-                break;
+    lanes::work(
+        &shown,
+        file,
+        |piece| judge.all(piece),
+        |made: Vec<Line>| {
+            for line in made {
+                number += 1;
+                if matches!(line, Line::Malformed) && changes.malformed < MALFORMED_SHOWN_MAX {
+                    let what = "not an event, expected one JSON object per line";
+                    warn(&format!("{shown}:{number}:1: {what}"));
+                }
+                if let Some(change) = changes.take(line) {
+                    say(&change)?;
+                }
             }
-            bytes += length;
-            batch.push(line);
+            Ok(())
+        },
+    )
+}
+
+/// What records are judged by.
+pub(super) struct Judge<'j> {
+    pub(super) policy: &'j Policy,
+    pub(super) catalog: &'j Catalog,
+    /// Each change is told as JSON.
+    pub(super) json: bool,
+}
+
+impl Judge<'_> {
+    fn all(&self, piece: &[u8]) -> Vec<Line> {
+        lanes::lines(piece).map(|line| self.line(line)).collect()
+    }
+
+    /// Judges one line anew.
+    pub(super) fn line(&self, line: &[u8]) -> Line {
+        let text = std::str::from_utf8(line).unwrap_or_default();
+        let Ok(recorded) = serde_json::from_str::<Recorded<'_>>(text) else {
+            let blank = line.trim_ascii().is_empty();
+            return if blank { Line::Nothing } else { Line::Malformed };
+        };
+        if !recorded.counts() {
+            return Line::Nothing;
         }
-        if batch.is_empty() {
-            return Ok(());
+        let id = id_of(&recorded.id);
+        if !recorded.by_policy() {
+            return Line::Refused(id);
         }
-        for line in judge_all(&batch, policy, &changes.catalog) {
-            number += 1;
-            let malformed = changes.malformed;
-            if let Some(change) = changes.take(line)
-                && json
-            {
-                say(&change.to_string())?;
+        let was = recorded.action.as_deref().unwrap_or("allow");
+        let (undecidable, becomes, detail) = match recorded.judge(self.policy, self.catalog) {
+            Rejudged::Decided { action, rule } => {
+                let rule = rule.and_then(|rule| self.policy.rule(rule));
+                let rule = rule.map(|rule| rule.name.as_str());
+                if action == was {
+                    let by_another_rule = rule != recorded.rule.as_deref();
+                    return Line::Same { id, by_another_rule };
+                }
+                let by = rule.map_or_else(|| "default".to_owned(), |rule| format!("rule `{rule}`"));
+                let now = || ("now", json!({ "action": action, "rule": rule }));
+                (false, format!("{by}: {action}"), self.json.then(now))
             }
-            if changes.malformed > malformed && changes.malformed <= MALFORMED_SHOWN_MAX {
-                let what = "not an event, expected one JSON object per line";
-                warn(&format!("{shown}:{number}:1: {what}"));
+            Rejudged::Undecidable(keys) => {
+                let keys: Vec<&str> = keys.iter().map(policy::fact::Key::name).collect();
+                let what = format!("undecidable: {}", keys.join(", "));
+                (true, what, self.json.then(|| ("undecidable", json!(keys))))
             }
-        }
+        };
+        let json = detail.map(|detail| told(&recorded, was, detail));
+        Line::Changed(id, Box::new(change(&recorded, undecidable, &becomes, was, json)))
     }
 }
 
-/// Judges lines on all cores, and gives what they are in their order.
-fn judge_all(batch: &[String], policy: &Policy, catalog: &Catalog) -> Vec<Line> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = batch.len().div_ceil(cores).max(1);
-    let judge = |lines: &[String]| -> Vec<Line> {
-        lines.iter().map(|line| judge_line(line, policy, catalog)).collect()
-    };
-    let mut shares = batch.chunks(share);
-    let first = shares.next().unwrap_or_default();
-    std::thread::scope(|scope| {
-        let others: Vec<_> =
-            shares.map(|lines| (lines.len(), scope.spawn(move || judge(lines)))).collect();
-        let mut all = judge(first);
-        for (lines, other) in others {
-            // A judge that panicked is a defect; its lines count as malformed.
-            let lost = || (0..lines).map(|_| Line::Malformed).collect();
-            all.extend(other.join().unwrap_or_else(|_| lost()));
-        }
-        all
-    })
-}
-
-/// Judges one line anew.
-fn judge_line(line: &str, policy: &Policy, catalog: &Catalog) -> Line {
-    let Ok(recorded) = serde_json::from_str::<Recorded<'_>>(line) else {
-        return if line.trim().is_empty() { Line::Nothing } else { Line::Malformed };
-    };
-    if !recorded.counts() {
-        return Line::Nothing;
-    }
-    let id = id_of(&recorded.id);
-    if !recorded.by_policy() {
-        return Line::Refused(id);
-    }
-    let was = recorded.action.as_deref().unwrap_or("allow");
-    let (undecidable, becomes, detail) = match recorded.judge(policy, catalog) {
-        Rejudged::Decided { action, rule } => {
-            let rule = rule.and_then(|rule| policy.rule(rule)).map(|rule| rule.name.as_str());
-            if action == was {
-                let by_another_rule = rule != recorded.rule.as_deref();
-                return Line::Same { id, by_another_rule };
-            }
-            let by = rule.map_or_else(|| "default".to_owned(), |rule| format!("rule `{rule}`"));
-            (false, format!("{by}: {action}"), ("now", json!({ "action": action, "rule": rule })))
-        }
-        Rejudged::Undecidable(keys) => {
-            let keys: Vec<&str> = keys.iter().map(policy::fact::Key::name).collect();
-            (true, format!("undecidable: {}", keys.join(", ")), ("undecidable", json!(keys)))
-        }
-    };
-    Line::Changed(id, Box::new(change(&recorded, undecidable, &becomes, was, detail)))
-}
-
-fn change(
-    recorded: &Recorded<'_>,
-    undecidable: bool,
-    becomes: &str,
-    was: &str,
-    detail: (&str, serde_json::Value),
-) -> Change {
+/// A change for programs.
+fn told(recorded: &Recorded<'_>, was: &str, detail: (&str, serde_json::Value)) -> String {
     let mut json = json!({
         "id": recorded.id, "user": recorded.user, "app": recorded.app,
         "host": recorded.host, "url": recorded.url,
@@ -244,6 +215,16 @@ fn change(
     if let Some(fields) = json.as_object_mut() {
         fields.insert(detail.0.to_owned(), detail.1);
     }
+    json.to_string()
+}
+
+fn change(
+    recorded: &Recorded<'_>,
+    undecidable: bool,
+    becomes: &str,
+    was: &str,
+    json: Option<String>,
+) -> Change {
     let before = recorded.rule.as_deref().map_or(String::new(), |rule| format!(" by `{rule}`"));
     let who = recorded.user.as_deref().unwrap_or("-").to_owned();
     let app = recorded.app.as_deref().or(recorded.host.as_deref()).unwrap_or("-").to_owned();
@@ -252,29 +233,8 @@ fn change(
 }
 
 impl Changes {
-    pub(super) fn new(catalog: Catalog) -> Self {
-        Self {
-            catalog,
-            groups: BTreeMap::new(),
-            ids: Ids::default(),
-            judged: 0,
-            changed: 0,
-            by_another_rule: 0,
-            undecidable: 0,
-            refused: 0,
-            malformed: 0,
-        }
-    }
-
-    /// Judges one line anew; the change as JSON, where there is one.
-    #[cfg(test)]
-    pub(super) fn judge(&mut self, line: &str, policy: &Policy) -> Option<serde_json::Value> {
-        let line = judge_line(line, policy, &self.catalog);
-        self.take(line)
-    }
-
-    /// Counts a line; the change as JSON, where there is one.
-    fn take(&mut self, line: Line) -> Option<serde_json::Value> {
+    /// Counts a line; the change as JSON, where there is one and it is asked for.
+    pub(super) fn take(&mut self, line: Line) -> Option<String> {
         // Records are kept at least once: one id is one transaction.
         match line {
             Line::Nothing => {}
@@ -289,7 +249,7 @@ impl Changes {
                 self.undecidable += usize::from(change.undecidable);
                 self.changed += usize::from(!change.undecidable);
                 *self.groups.entry(change.group).or_default().entry(change.who).or_default() += 1;
-                return Some(change.json);
+                return change.json;
             }
             Line::Same { .. } | Line::Changed(..) => {}
         }

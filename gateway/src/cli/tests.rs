@@ -251,8 +251,11 @@ fn names_that_could_break_a_file_or_a_url_are_refused() {
 fn replayed(policy_text: &str, events: &[serde_json::Value]) -> Vec<serde_json::Value> {
     let policy = policy::Policy::load("policy.yaml", policy_text).unwrap();
     let catalog = super::explain::catalog().unwrap();
-    let mut changes = super::replay::Changes::new(catalog);
-    events.iter().filter_map(|event| changes.judge(&event.to_string(), &policy)).collect()
+    let judge = super::replay::Judge { policy: &policy, catalog: &catalog, json: true };
+    let mut changes = super::replay::Changes::default();
+    let lines = events.iter().map(|event| judge.line(event.to_string().as_bytes()));
+    let told = lines.filter_map(|line| changes.take(line));
+    told.map(|change| serde_json::from_str(&change).unwrap()).collect()
 }
 
 fn upload(id: &str, user: &str) -> serde_json::Value {

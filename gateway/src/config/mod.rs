@@ -29,7 +29,7 @@ pub use gateway::{
 pub use layout::{Layout, Secrecy, is_exposed, make_folder, read_text, write_atomically};
 pub use lists::{DomainListFile, Format};
 pub use load::{ReadFailure, read_gateway, read_revocations};
-pub use restrict::Restrict;
+pub use restrict::{Restrict, Restrictions};
 pub use scalar::{
     ByteSize, HostName, HostPattern, Malformed, MemoryLimit, NameServer, Network, PortRange,
     TokenHash,

@@ -1,5 +1,6 @@
 //! Vendors' tenant restrictions: headers that make a service refuse other companies' accounts.
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -227,25 +228,38 @@ const INSERTIONS: &[Insertion] = &[
     },
 ];
 
-impl Restrict {
+/// The headers of all vendors in force, made once.
+#[derive(Debug, Default)]
+pub struct Restrictions(Box<[Restriction]>);
+
+/// One header, on these hosts.
+#[derive(Debug)]
+struct Restriction {
+    hosts: &'static [&'static str],
+    header: &'static str,
+    value: Option<Bytes>,
+}
+
+impl Restrictions {
     /// The headers of requests to `host` (lower case, without port): what each is set to, or `None`
-    /// where a client's own copy is only taken out. They replace what the client sent under these
-    /// names; no header is named twice.
+    /// where a client's own copy is only taken out. Of two that name the same header the first with a
+    /// value stands.
+    pub fn on(&self, host: &str) -> impl Iterator<Item = (&'static str, Option<&Bytes>)> {
+        let here = self.0.iter().filter(move |it| it.hosts.iter().any(|on| is_host(on, host)));
+        here.map(|it| (it.header, it.value.as_ref()))
+    }
+}
+
+impl Restrict {
+    /// Makes the headers.
     #[must_use]
-    pub fn headers(&self, host: &str) -> Vec<(&'static str, Option<String>)> {
-        let mut headers: Vec<(&'static str, Option<String>)> = Vec::new();
-        for (insertion, tenants) in self.in_force() {
-            if !insertion.hosts.iter().any(|pattern| is_host(pattern, host)) {
-                continue;
-            }
-            let value = (insertion.value)(tenants);
-            match headers.iter_mut().find(|(header, _)| *header == insertion.header) {
-                Some((_, before @ None)) => *before = value,
-                Some(_) => {}
-                None => headers.push((insertion.header, value)),
-            }
-        }
-        headers
+    pub fn compile(&self) -> Restrictions {
+        let made = self.in_force().map(|(insertion, tenants)| Restriction {
+            hosts: insertion.hosts,
+            header: insertion.header,
+            value: (insertion.value)(tenants).map(Bytes::from),
+        });
+        Restrictions(made.collect())
     }
 
     /// Hosts that each vendor in force wants its headers on: a name, or one below it for a

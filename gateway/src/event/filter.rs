@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use policy::{Form, Pattern};
+use policy::Pattern;
 use serde::Deserialize;
 
 /// Values of all keys together: what a person lists, not a data set.
@@ -116,16 +116,7 @@ fn any(patterns: &[Pattern], value: &str) -> bool {
         return true;
     }
     // An absent field matches nothing, not even `*`.
-    if value.is_empty() {
-        return false;
-    }
-    let folded: String = value.chars().flat_map(char::to_lowercase).collect();
-    patterns.iter().any(|pattern| match pattern.form {
-        Form::Exact => folded == pattern.text,
-        Form::Prefix => folded.starts_with(&pattern.text),
-        Form::Suffix => folded.ends_with(&pattern.text),
-        Form::Contains => folded.contains(&pattern.text),
-    })
+    !value.is_empty() && patterns.iter().any(|pattern| pattern.matches(value))
 }
 
 #[cfg(test)]

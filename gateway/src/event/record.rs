@@ -246,7 +246,7 @@ impl InstanceKind {
 }
 
 /// One of several things an exchange does, and what became of it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Operation {
     pub activity: Option<Text>,
     pub object: Option<Text>,

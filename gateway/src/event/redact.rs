@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use aho_corasick::AhoCorasick;
 use aws_lc_rs::hmac;
 use percent_encoding::percent_decode_str;
-use policy::{Form, Pattern};
+use policy::Pattern;
 
 /// Finds [`SECRET_PARTS`] in whatever case, in one pass.
 static SECRET_PARTS_FINDER: LazyLock<Option<AhoCorasick>> =
@@ -153,15 +153,11 @@ impl Redaction {
         let start = url.find("://").map_or(0, |at| at + 3);
         let rest = url.get(start..)?;
         let path = rest.split(['?', '#']).next().unwrap_or(rest);
-        let folded = path.to_lowercase();
-        let fits = |pattern: &Pattern| match pattern.form {
-            Form::Exact => folded == pattern.text,
-            Form::Prefix => folded.starts_with(&pattern.text),
-            Form::Suffix => folded.ends_with(&pattern.text),
-            Form::Contains => folded.contains(&pattern.text),
-        };
         let authority = rest.find('/').unwrap_or(path.len());
-        self.paths.iter().any(fits).then(|| url.get(..start + authority))?
+        self.paths
+            .iter()
+            .any(|pattern| pattern.matches(path))
+            .then(|| url.get(..start + authority))?
     }
 
     /// The URL without userinfo, each secret value replaced. Borrows where nothing was to hide.

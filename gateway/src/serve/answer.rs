@@ -193,12 +193,17 @@ pub(super) async fn block<Io>(
 ) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
-    transaction.block(match reason {
+    transaction.block(reason_label(reason));
+    by_rule(client, request, transaction, Kind::Blocked, None).await;
+}
+
+/// What made a block, as records say it.
+pub(super) fn reason_label(reason: BlockReason) -> &'static str {
+    match reason {
         BlockReason::Rule => "rule",
         BlockReason::Default => "default",
         BlockReason::Unobtainable(key) => unobtainable(key),
-    });
-    by_rule(client, request, transaction, Kind::Blocked, None).await;
+    }
 }
 
 /// Answers a coached exchange, or lets it go where the user has justified it before.
@@ -214,7 +219,7 @@ where
 {
     let tenant = transaction.tenant();
     let rule = tenant.policy.rule(coached.rule)?;
-    let matter = matter(flow, request, transaction, rule);
+    let matter = matter(flow, request, transaction.record.app.id.as_ref(), rule);
     if let Some(justification) = flow.tenancy.coach.remembered(&matter) {
         transaction.record.verdict.justification = Some(justification.into());
         return Some(coached.proceed());
@@ -231,13 +236,7 @@ where
 }
 
 /// What a justification of this exchange is good for.
-fn matter(
-    flow: &Flow,
-    request: &Request,
-    transaction: &Transaction,
-    rule: &policy::Rule,
-) -> Matter {
-    let app = transaction.record.app.id.as_ref();
+fn matter(flow: &Flow, request: &Request, app: Option<&Text>, rule: &policy::Rule) -> Matter {
     Matter {
         user: Arc::clone(&flow.session.who.user),
         device: flow.session.who.device.clone(),
@@ -255,10 +254,24 @@ pub(super) fn justified(
 ) -> bool {
     let tenant = transaction.tenant();
     let Some(rule) = tenant.policy.rule(rule) else { return false };
-    let matter = matter(flow, request, transaction, rule);
+    let matter = matter(flow, request, transaction.record.app.id.as_ref(), rule);
     let Some(justification) = flow.tenancy.coach.remembered(&matter) else { return false };
     transaction.record.verdict.justification = Some(justification.into());
     true
+}
+
+/// Whether the user has justified what this rule coaches, in this app.
+pub(super) fn is_remembered(
+    flow: &Flow,
+    tenant: &Tenant,
+    request: &Request,
+    app: Option<&Text>,
+    rule: RuleIndex,
+) -> bool {
+    let rule = tenant.policy.rule(rule);
+    rule.is_some_and(|rule| {
+        flow.tenancy.coach.remembered(&matter(flow, request, app, rule)).is_some()
+    })
 }
 
 /// Sends the user elsewhere.

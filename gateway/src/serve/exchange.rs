@@ -16,6 +16,7 @@ use super::flow::Flow;
 use super::forward::{self, Failure, Forwarded};
 use super::gates::{Cleared, Exchange};
 use super::judge::{Asking, ResponseGate, account_of};
+use super::message_gate;
 use super::pulse::Pulse;
 use super::reach::{self, Opened};
 use super::transaction::Transaction;
@@ -165,6 +166,10 @@ where
     };
     super::rewrite::request(&tenant, &mut request, &transaction.set_headers);
     super::websocket::complete(&mut request);
+    if message_gate::reads(flow, &request) {
+        // What is compressed cannot be read; both sides do without where it is not offered.
+        request.fields.remove("sec-websocket-extensions");
+    }
     let ((Some(dial), _) | (None, Way::Through(dial))) = (&dial, way) else { return Next::Close };
     exchange.forward(client, &request, &mut transaction, pulse, dial, permit).await
 }
@@ -364,7 +369,11 @@ impl Exchange<'_> {
             // A coach page cannot be shown on an open WebSocket; it was justified when it began.
             matches!(ruling.ruled, Ruled::Allow(_) | Ruled::Coach(_))
         });
-        match upgrade::Upgrade::new(opened.lease, request, response, transaction, recheck) {
+        let messages = message_gate::reads(self.flow, request)
+            .then(|| message_gate::gate(self.flow, self.tenant, request, self.url));
+        let upgrade =
+            upgrade::Upgrade::new(opened.lease, request, response, transaction, recheck, messages);
+        match upgrade {
             Some(upgrade) => Next::Upgrade(Box::new(upgrade)),
             None => Next::Close,
         }

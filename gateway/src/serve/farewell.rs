@@ -1,10 +1,10 @@
-//! The last word to the client of a WebSocket that outlives the drain.
+//! The last word to the client of a WebSocket that the gateway ends.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use gateway_proto::websocket::{FrameWalk, SERVICE_RESTART, close};
+use gateway_proto::websocket::{FrameWalk, close};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 /// Read at a time while the client's Close is awaited; what else comes is dropped.
@@ -23,16 +23,20 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Framed<Io> {
         Self { io, to_client: FrameWalk::default(), from_client: FrameWalk::default() }
     }
 
-    /// Says Close with 1012 where a frame may stand, and waits until the client has answered it.
+    pub(super) fn inner(&self) -> &Io {
+        &self.io
+    }
+
+    /// Says Close with this code where a frame may stand, and waits until the client has answered it.
     /// Amid a frame nothing can be said: its end is still to come from the origin.
     ///
     /// # Errors
     /// Where the client is gone.
-    pub(super) async fn say_farewell(&mut self) -> io::Result<()> {
+    pub(super) async fn say_farewell(&mut self, code: u16) -> io::Result<()> {
         if !self.to_client.is_open_between_frames() {
             return Ok(());
         }
-        self.io.write_all(&close(SERVICE_RESTART)).await?;
+        self.io.write_all(&close(code)).await?;
         self.io.flush().await?;
         let mut rest = vec![0; REST_BYTES];
         // An end without an answer is one too.
@@ -78,6 +82,8 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Framed<Io> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
+    use gateway_proto::websocket::SERVICE_RESTART;
+
     use super::*;
 
     /// What the client gets after `sent`, and whether the farewell ended by its answer.
@@ -86,7 +92,7 @@ mod tests {
         let mut framed = Framed::new(ours);
         framed.write_all(sent).await.unwrap();
         theirs.write_all(answer).await.unwrap();
-        framed.say_farewell().await.unwrap();
+        framed.say_farewell(SERVICE_RESTART).await.unwrap();
         drop(framed);
         let mut got = Vec::new();
         theirs.read_to_end(&mut got).await.unwrap();

@@ -98,9 +98,9 @@ impl<'a> Exchange<'a> {
             ruling = match &held {
                 Hold::Whole(held) => {
                     transaction.held(held);
-                    self.settled = self.asking(request).settle(held);
-                    let body = BodyFacts::Held(held);
-                    self.asking(request).judge(body, Gate::RequestBody, None)
+                    let (ruling, settled) = self.asking(request).judge_held(held);
+                    self.settled = Some(settled);
+                    ruling
                 }
                 Hold::Unobtainable(why) => {
                     transaction.not_held(*why);

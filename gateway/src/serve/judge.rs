@@ -16,7 +16,7 @@ use crate::snapshot::Tenant;
 use crate::verdict::accounts::Account;
 use crate::verdict::{
     BodyFacts, Held, ResponseFacts, Ruled, Ruling, Settled, Subject, describe, on_exchange,
-    response_keys, settle,
+    on_held, response_keys,
 };
 
 /// One request under one tenant's policy.
@@ -55,10 +55,9 @@ impl Asking<'_> {
         self.with_subject(BodyFacts::Passed, None, describe)
     }
 
-    /// What is kept of a held body until the response comes; only where a rule may ask.
-    pub(super) fn settle(&self, held: &Held) -> Option<Settled> {
-        let asks = !self.tenant.policy.keys().is_empty();
-        asks.then(|| self.with_subject(BodyFacts::Held(held), None, |it| settle(it, held)))
+    /// The verdict over a held body, and what is kept of it until the response comes.
+    pub(super) fn judge_held(&self, held: &Held) -> (Ruling, Settled) {
+        self.with_subject(BodyFacts::Held(held), None, |subject| on_held(subject, held))
     }
 
     /// Whether knowing who signs in makes a difference to this tenant.

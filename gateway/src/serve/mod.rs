@@ -18,6 +18,8 @@ mod hold;
 mod intercept;
 mod issuer;
 mod judge;
+mod message_gate;
+mod messages;
 mod notice;
 mod packets;
 pub mod pop;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use gateway_proto::fields::Fields;
 use policy::verdict::RuleIndex;
 
+use crate::config::Restrictions;
 use crate::exchange::{Request, Response};
 use crate::snapshot::Tenant;
 
@@ -12,13 +13,7 @@ use crate::snapshot::Tenant;
 pub(super) fn request(tenant: &Tenant, request: &mut Request, rules: &[RuleIndex]) {
     request.fields.remove("proxy-authorization");
     request.fields.remove("proxy-connection");
-    // Vendors' tenant restrictions, in place of any copy of the client's own.
-    for (name, value) in tenant.config.restrict.headers(&request.host.text()) {
-        request.fields.remove(name);
-        if let Some(value) = value {
-            request.fields.push(name, value);
-        }
-    }
+    restrict(&tenant.restrictions, &request.host.text(), &mut request.fields);
     // The rule that stands first wins, so it is applied last.
     for rule in rules.iter().rev() {
         let Some(rule) = tenant.policy.rule(*rule) else { continue };
@@ -28,6 +23,19 @@ pub(super) fn request(tenant: &Tenant, request: &mut Request, rules: &[RuleIndex
                 Bytes::copy_from_slice(name.as_bytes()),
                 Bytes::copy_from_slice(value.as_bytes()),
             );
+        }
+    }
+}
+
+/// Vendors' tenant restrictions, in place of any copy of the client's own.
+fn restrict(restrictions: &Restrictions, host: &str, fields: &mut Fields) {
+    restrictions.on(host).for_each(|(name, _)| fields.remove(name));
+    for (name, value) in restrictions.on(host) {
+        // Two settings may name one header: the first counts.
+        if let Some(value) = value
+            && !fields.has(name)
+        {
+            fields.push(name, value.clone());
         }
     }
 }
@@ -77,7 +85,41 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::config::Restrict;
     use crate::exchange::Length;
+
+    #[test]
+    fn a_clients_copy_of_a_restriction_goes_and_the_first_setting_of_a_header_counts() {
+        let both = Restrict {
+            microsoft: vec!["acme.test".to_owned()],
+            microsoft_v2: vec!["tenant:policy".to_owned()],
+            microsoft_consumer: vec!["restrict-msa".to_owned()],
+            ..Restrict::default()
+        };
+        let restrictions = both.compile();
+        for (host, wanted) in [
+            ("login.live.com", vec![("sec-Restrict-Tenant-Access-Policy", "tenant:policy")]),
+            (
+                "login.windows.net",
+                vec![
+                    ("Restrict-Access-To-Tenants", "acme.test"),
+                    ("sec-Restrict-Tenant-Access-Policy", "tenant:policy"),
+                ],
+            ),
+        ] {
+            let mut fields = Fields::new();
+            fields.push("Sec-restrict-tenant-access-policy", "mine");
+            fields.push("restrict-access-context", "mine");
+            restrict(&restrictions, host, &mut fields);
+            let context = fields.has("restrict-access-context");
+            assert_eq!(context, host == "login.live.com", "{host}: another vendor's is left alone");
+            for (name, value) in wanted {
+                let all: Vec<_> = fields.iter().filter(|field| field.is(name)).collect();
+                assert_eq!(all.len(), 1, "{host} {name}");
+                assert_eq!(fields.text(name), Some(value), "{host} {name}");
+            }
+        }
+    }
 
     #[test]
     fn only_quic_alternatives_are_taken_out() {

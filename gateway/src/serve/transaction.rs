@@ -9,8 +9,9 @@ use policy::Action;
 use policy::verdict::RuleIndex;
 
 use super::flow::Flow;
+use super::message_gate::Noted;
 use super::pulse::Lines;
-use crate::event::{Record, RecordType, State, Text};
+use crate::event::{OPERATIONS_MAX, Record, RecordType, State, Text};
 use crate::exchange::{Request, Version};
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
@@ -122,6 +123,48 @@ impl Transaction {
         self.record.verdict.block_reason = Some(reason.into());
     }
 
+    /// Takes over what messages did: of a WebSocket the record is one, and its alerts do not wait for
+    /// its end.
+    pub(super) fn noted(&mut self, noted: &mut Noted) {
+        let operations = &mut self.record.app.operations;
+        for operation in noted.operations.drain(..) {
+            if operations.contains(&operation) {
+                continue;
+            }
+            // Where there is no more room, the one that ended it is not left out.
+            if operations.len() >= OPERATIONS_MAX && noted.stop.is_some() {
+                operations.pop();
+            }
+            if operations.len() < OPERATIONS_MAX {
+                operations.push(operation);
+            }
+        }
+        for rule in noted.alerts.drain(..) {
+            if !self.record.verdict.alerts.contains(&rule) {
+                self.record.verdict.alerts.push(rule.clone());
+                self.strike(rule, Action::Alert.name());
+            }
+        }
+        if let Some(stop) = noted.stop.take() {
+            self.deciding = None;
+            let verdict = &mut self.record.verdict;
+            verdict.action = Some(stop.action.into());
+            verdict.rule.clone_from(&stop.rule);
+            verdict.block_reason = Some(stop.reason.into());
+            if let Some(rule) = stop.rule {
+                self.strike(rule, stop.action);
+            }
+        }
+    }
+
+    /// Writes an alert of this rule.
+    fn strike(&self, rule: Text, action: &'static str) {
+        let mut alert = self.record.alert();
+        alert.verdict.rule = Some(rule);
+        alert.verdict.action = Some(action.into());
+        self.flow.worker.events.append(self.flow.session.tenant.as_str(), &alert);
+    }
+
     /// A rule refused the whole flow, before this exchange had a verdict of its own.
     pub(super) fn refused_by(&mut self, name: Option<&str>) {
         let rules = self.tenant.policy.rules();
@@ -227,10 +270,7 @@ impl Drop for Transaction {
             if !matches!(rule.action, Action::Alert | Action::Block | Action::Coach) {
                 continue;
             }
-            let mut alert = self.record.alert();
-            alert.verdict.rule = Some(Text::copied(&rule.name));
-            alert.verdict.action = Some(rule.action.name().into());
-            self.flow.worker.events.append(self.flow.session.tenant.as_str(), &alert);
+            self.strike(Text::copied(&rule.name), rule.action.name());
         }
         self.flow
             .worker

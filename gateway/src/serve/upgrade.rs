@@ -1,13 +1,18 @@
 //! After the protocol was switched: raw bytes both ways, one record for the whole of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gateway_proto::websocket::{POLICY_VIOLATION, SERVICE_RESTART};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::bypass::withdrawn;
 use super::farewell::Framed;
 use super::flow::Flow;
+use super::message_gate::Noted;
+use super::messages::{Holding, Judge, Judged};
 use super::pulse::at_least_each_minute;
 use super::relay::{SpliceSide, Spliced, splice_noting};
 use super::transaction::Transaction;
@@ -23,6 +28,10 @@ use crate::stream::Rewind;
 /// minute.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(3600);
 
+/// How long a client has to answer the Close after a message that was stopped: some round trips of a bad
+/// link.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(5);
+
 /// An exchange that goes on as another protocol. Each side may have asked for it, or been asked,
 /// by Upgrade or by extended CONNECT.
 pub(super) struct Upgrade {
@@ -30,6 +39,8 @@ pub(super) struct Upgrade {
     opening: Option<Opening>,
     transaction: Transaction,
     recheck: Recheck,
+    /// Of a WebSocket whose messages are read.
+    messages: Option<(Judge, Holding, Arc<Mutex<Noted>>)>,
 }
 
 /// What is needed until the client has been told. Its fields share the buffers that the heads were
@@ -58,11 +69,12 @@ impl Upgrade {
         response: Response,
         transaction: Transaction,
         recheck: Recheck,
+        messages: Option<(Judge, Holding, Arc<Mutex<Noted>>)>,
     ) -> Option<Self> {
         let protocol = request.upgrade.clone()?;
         let (io, rest) = lease.into_upgraded()?;
         let opening = Some(Opening { request: request.clone(), response, protocol });
-        Some(Self { origin: Rewind::new(rest, io), opening, transaction, recheck })
+        Some(Self { origin: Rewind::new(rest, io), opening, transaction, recheck, messages })
     }
 
     /// Tells a client that asked by Upgrade, then relays until both sides have ended.
@@ -104,14 +116,21 @@ impl Upgrade {
         client: Io,
         frames: bool,
     ) {
-        let Self { origin, transaction, recheck, .. } = &mut *self;
+        let Self { origin, transaction, recheck, messages, .. } = &mut *self;
         transaction.open();
         transaction.underway = true;
         let began = std::time::Instant::now();
         let flow = transaction.flow_shared();
         let pop = &flow.worker.pop;
         let _counted = pop.sockets.token();
-        let mut client = Framed::new(client);
+        let (judge, noted) =
+            messages.take().map(|(judge, holding, noted)| ((judge, holding), noted)).unzip();
+        let note = |transaction: &mut Transaction| {
+            if let Some(noted) = &noted {
+                transaction.noted(&mut noted.lock());
+            }
+        };
+        let mut client = Framed::new(Judged::new(client, judge));
         let stopped = async {
             tokio::select! {
                 () = withdrawn(&flow, &**recheck) => {}
@@ -119,19 +138,29 @@ impl Upgrade {
             }
         };
         // Noted as it goes: the session may end amid it.
-        let progress = |up, down| transaction.progress(up, down);
+        let progress = |up, down| {
+            note(transaction);
+            transaction.progress(up, down);
+        };
         let relayed = splice_noting(&mut client, origin, IDLE_TIME_MAX, stopped, progress);
         let spliced = at_least_each_minute(relayed).await;
         let leaving = pop.leaving.is_cancelled();
         let asked = matches!(spliced.error, Some((SpliceSide::Withdrawn, _)));
         transaction.waited += began.elapsed();
         transaction.underway = false;
+        note(transaction);
+        if client.inner().is_stopped() {
+            // Kept only as long as a client needs to answer; one that is gone needs no word.
+            let said = client.say_farewell(POLICY_VIOLATION);
+            drop(tokio::time::timeout(FAREWELL_TIME_MAX, said).await);
+            return;
+        }
         if let Some((label, blame)) = failure(&spliced, &flow) {
             transaction.failed(label, blame);
         }
         if asked && leaving && frames {
             // Cut short by the drain where the client keeps silent; one that is gone needs no word.
-            drop(client.say_farewell().await);
+            drop(client.say_farewell(SERVICE_RESTART).await);
         }
     }
 }

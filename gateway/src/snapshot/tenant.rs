@@ -14,8 +14,8 @@ use super::gateway::roots_from;
 use super::lists::{Digest, Lists};
 use super::source::{Source, TEXT_BYTES_MAX};
 use crate::config::{
-    FIRST, Layout, Read, TenantConfig, any_error, check_tenant, parse_revocations, position,
-    problem, read, read_text,
+    FIRST, Layout, Read, Restrictions, TenantConfig, any_error, check_tenant, parse_revocations,
+    position, problem, read, read_text,
 };
 use crate::ident::{
     CaMaterial, DIRECTORY_BYTES_MAX, Directory, Expectations, Jwks, RevocationList, TenantName,
@@ -32,6 +32,8 @@ pub struct Tenant {
     pub origin_generation: u64,
     /// Paths in it are absolute.
     pub config: TenantConfig,
+    /// Vendors' headers of `restrict`.
+    pub restrictions: Restrictions,
     pub policy: Arc<Policy>,
     /// Short hash of policy.yaml, as in events.
     pub policy_version: Arc<str>,
@@ -207,6 +209,7 @@ impl Build<'_> {
             device_ca,
             extra_roots,
             extra_files,
+            restrictions: config.restrict.compile(),
             texts: parking_lot::Mutex::new(std::mem::take(&mut self.texts)),
             config,
         })

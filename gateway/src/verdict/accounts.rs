@@ -86,7 +86,7 @@ impl Accounts {
         match app.activity.as_ref().map(event::Text::as_str) {
             Some("logout") => self.known.invalidate(&self.hasher.hash_one(place)),
             // A form that was refused with a page of status 200 cannot be told from success: the
-            // next sign-in corrects it.
+            // next sign-in corrects it. Refusals that show in the head are a `login_failed`.
             Some("login") if (200..400).contains(&status) => {
                 if let Some(account) = account(app) {
                     let known = Known {

@@ -1,7 +1,7 @@
 //! The exchange gates: what an exchange's operations are, and what policy says of the strictest.
 
 use policy::Policy;
-use policy::catalog::{Catalog, Operation};
+use policy::catalog::{Catalog, Classification, Operation};
 use policy::fact::{Gate, KeySet, Unobtainable};
 use policy::verdict::{BlockReason, Outcome, RuleIndex, SendPermit, Verdict};
 use smallvec::SmallVec;
@@ -116,10 +116,32 @@ impl Ruled {
 /// Judges all operations of an exchange at `gate`.
 #[must_use]
 pub fn on_exchange(subject: &Subject<'_>, gate: Gate) -> Ruling {
+    judge_each(subject, gate, |_, _| {})
+}
+
+/// Judges all operations of an exchange whose body is held, and tells what of it is kept for the
+/// response gate. A body is read once for both.
+#[must_use]
+pub fn on_held(subject: &Subject<'_>, held: &Held) -> (Ruling, Settled) {
+    let mut settled =
+        Settled { held: held.without_bytes(), instance: None, operations: SmallVec::new() };
+    let ruling = judge_each(subject, Gate::RequestBody, |classification, operation| {
+        settled.instance = classification.instance.as_deref().map(ToOwned::to_owned);
+        settled.operations.push(operation.clone().into_owned());
+    });
+    (ruling, settled)
+}
+
+fn judge_each(
+    subject: &Subject<'_>,
+    gate: Gate,
+    mut note: impl FnMut(&Classification<'_, '_>, &Operation<'_>),
+) -> Ruling {
     let mut judged: Option<Judged> = None;
     let mut operations = Vec::new();
     let mut shows_account = false;
     let mut app = facts::of_each_operation(subject, |classification, operation, facts| {
+        note(classification, operation);
         shows_account |= classification.wants_body && operation.activity == "login";
         let next = Judged::of(subject.policy.judge(gate, facts));
         if classification.operations.len() > 1 {
@@ -147,18 +169,6 @@ pub fn on_exchange(subject: &Subject<'_>, gate: Gate) -> Ruling {
 #[must_use]
 pub fn describe(subject: &Subject<'_>) -> event::App {
     facts::of_each_operation(subject, |_, _, _| {})
-}
-
-/// What is kept of a held body for the response gate.
-#[must_use]
-pub fn settle(subject: &Subject<'_>, held: &Held) -> Settled {
-    let mut settled =
-        Settled { held: held.without_bytes(), instance: None, operations: SmallVec::new() };
-    facts::of_each_operation(subject, |classification, operation, _| {
-        settled.instance = classification.instance.as_deref().map(ToOwned::to_owned);
-        settled.operations.push(operation.clone().into_owned());
-    });
-    settled
 }
 
 /// One operation's verdict, in a form that can be compared.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use bytes::Bytes;
 use gateway_proto::fields::Fields;
 use gateway_proto::target::{RequestTarget, TargetError};
+use policy::catalog::MESSAGE;
 
 use crate::exchange::{Length, Request, Scheme, Version};
 use crate::ident::Who;
@@ -134,7 +135,7 @@ fn fields(headers: &[(String, String)], body: Option<&Bytes>) -> Result<Fields, 
 fn length(method: &str, body: Option<&Bytes>) -> Length {
     match (body, method) {
         (Some(body), _) => Length::Exact(u64::try_from(body.len()).unwrap_or(u64::MAX)),
-        (None, "POST" | "PUT" | "PATCH") => Length::Framed,
+        (None, "POST" | "PUT" | "PATCH" | MESSAGE) => Length::Framed,
         (None, _) => Length::None,
     }
 }

@@ -25,6 +25,7 @@ impl<'a> ResponseFacts<'a> {
             status: response.status,
             content_type: response.fields.text("content-type"),
             content_disposition: response.fields.text("content-disposition"),
+            location: response.fields.text("location"),
             path,
         };
         Self { view, bytes }

@@ -162,6 +162,7 @@ impl World {
             status: one.status,
             content_type: Some(one.answer),
             content_disposition: None,
+            location: None,
             path: one.path,
         };
         let refined = self.catalog.classify_response(operation.activity, &view);

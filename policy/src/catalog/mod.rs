@@ -48,6 +48,10 @@ pub const OPERATIONS_MAX: usize = 64;
 /// that matter are far smaller, and parsing cost stays below a millisecond.
 pub const BODY_BYTES_MAX: usize = 256 * 1024;
 
+/// The method under which signatures read what a client sends on an open WebSocket: each message is a
+/// request of its own to the URL that was opened, with the message as its body.
+pub const MESSAGE: &str = "MESSAGE";
+
 /// What a classifier may look at. Built by the exchange; nothing here is copied.
 #[derive(Clone, Copy)]
 pub struct RequestView<'a> {
@@ -194,6 +198,17 @@ impl Catalog {
     pub fn settled_site(&self, host: &str) -> Option<Site<'_>> {
         let app = self.domains.settled(host)?.and_then(|index| self.apps.get(index));
         Some(app.map_or(Site::UNKNOWN, |app| app.site()))
+    }
+
+    /// Whether signatures read the messages of a WebSocket to this host and path, each a request of the
+    /// method [`MESSAGE`].
+    #[must_use]
+    pub fn reads_messages(&self, host: &str, path: &str) -> bool {
+        let header = |_: &str| None;
+        let opened =
+            RequestView { method: MESSAGE, host, path, query: "", header: &header, body: None };
+        let app = self.domains.by_request(host, path).and_then(|index| self.apps.get(index));
+        app.is_some_and(|app| app.reads_messages(&opened))
     }
 
     /// App, instance and operations of a request. Total; time linear in the request.

@@ -30,6 +30,15 @@ impl AppEntry {
         }
     }
 
+    /// Whether some signature reads the messages of a WebSocket that is opened here.
+    pub(super) fn reads_messages(&self, request: &RequestView<'_>) -> bool {
+        let methods = Methods::one(super::MESSAGE);
+        self.signatures.iter().flat_map(|signature| &signature.places).any(|place| {
+            place.methods.names(super::MESSAGE)
+                && place.matches(methods, request, &mut Captures::default())
+        })
+    }
+
     pub(super) fn app(&self) -> App<'_> {
         App { id: &self.id, name: &self.name, site: self.site() }
     }
@@ -235,6 +244,7 @@ const METHODS: &[&str] = &[
     "UNLOCK",
     "REPORT",
     "MERGE",
+    super::MESSAGE,
 ];
 
 impl Methods {
@@ -259,6 +269,11 @@ impl Methods {
 
     pub(super) fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Whether it is among those that are named, and not just any.
+    fn names(self, method: &str) -> bool {
+        self != Self::ANY && self.meets(Self::one(method))
     }
 
     fn meets(self, other: Self) -> bool {

@@ -281,6 +281,19 @@ fn a_response_can_make_a_download_or_a_failed_login() {
     let refused = ResponseView { status: 401, ..page };
     assert_eq!(refine("login", &refused).as_deref(), Some("login_failed "));
     assert_eq!(refine("upload", &attached), None);
+    for (location, failed) in [
+        ("https://app.test/login?error", true),
+        ("/signin/?loginFailed=1#top", true),
+        ("https://app.test/cb?state=a&error=access_denied", true),
+        ("https://app.test/login?return=/error", false),
+        ("https://app.test/home?last_error=none", false),
+        ("/login/password?step=2", false),
+        ("https://app.test/#error", false),
+    ] {
+        let sent_on = ResponseView { status: 302, location: Some(location), ..page };
+        assert_eq!(refine("login", &sent_on).is_some(), failed, "{location}");
+        assert_eq!(refine("login", &ResponseView { status: 200, ..sent_on }), None, "{location}");
+    }
 }
 
 #[test]

@@ -55,9 +55,14 @@ pub(super) fn operation<'a>(seen: &Seen<'_, 'a>) -> (Operation<'a>, bool) {
         "MOVE" => plain("move"),
         "COPY" => plain("copy"),
         "MKCOL" => plain("create"),
-        "POST" | "PUT" | "PATCH" => with_body(seen, last, named(LOGIN_WORDS)),
+        "POST" | "PUT" | "PATCH" => with_body(seen, last, is_login(last)),
         _ => plain("browse"),
     }
+}
+
+/// Whether credentials are sent to a path that ends so.
+pub(super) fn is_login(last: &str) -> bool {
+    LOGIN_WORDS.iter().any(|word| word.eq_ignore_ascii_case(last))
 }
 
 /// Whether a name ends like a file that is fetched to be kept.

@@ -20,20 +20,28 @@ type Words = SmallVec<[u64; 16]>;
 /// Rules by the keys that they want a value of (a `not` wants none: it holds where nothing matches),
 /// and by what they can add to an answer while they are undecided.
 #[derive(Debug)]
-pub(super) struct Groups(Box<[Group]>);
+pub(super) struct Groups {
+    all: Box<[Group]>,
+    /// Of each group in turn: the words that hold a rule of it.
+    words: Box<[u64]>,
+    /// For each key: the places of the groups that want a value of it.
+    wanting: [Box<[usize]>; Key::COUNT],
+    /// For each key: how many groups use it.
+    users: [u16; Key::COUNT],
+}
 
 #[derive(Debug)]
 struct Group {
+    /// All that its rules use.
+    keys: KeySet,
     wants: KeySet,
     adds: Adds,
-    words: Box<[u64]>,
 }
 
 /// What an undecided rule can add.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Adds {
     Known {
-        keys: KeySet,
         role: Role,
         lenient: bool,
         before_send: bool,
@@ -58,7 +66,8 @@ impl Groups {
         rules: impl Iterator<Item = (&'r [Condition], Traits)>,
         words: usize,
     ) -> Self {
-        let mut groups: Vec<Group> = Vec::new();
+        let blocks = words.div_ceil(WORD);
+        let (mut groups, mut words): (Vec<Group>, Vec<u64>) = (Vec::new(), Vec::new());
         let mut places: HashMap<(KeySet, KeySet, Role, bool, bool), usize> = HashMap::new();
         for (rule, (conditions, traits)) in rules.enumerate() {
             let wants: KeySet =
@@ -67,31 +76,41 @@ impl Groups {
             let (role, lenient) = (traits.role, !traits.only_blocks);
             let before_send = traits.gate <= Gate::RequestBody;
             let place = (wants, keys, role, lenient, before_send);
-            let fresh = groups.len();
-            let (wants, adds, at) = match places.get(&place) {
-                Some(&at) => (wants, Adds::Anything, at),
-                None if fresh < GROUPS_MAX => {
-                    places.insert(place, fresh);
-                    (wants, Adds::Known { keys, role, lenient, before_send }, fresh)
-                }
-                None => (KeySet::EMPTY, Adds::Anything, GROUPS_MAX),
-            };
-            if at >= groups.len() {
-                groups.push(Group { wants, adds, words: vec![0; words.div_ceil(WORD)].into() });
+            let known = places.get(&place).copied();
+            let at = known.unwrap_or_else(|| groups.len().min(GROUPS_MAX));
+            if known.is_none() && at < GROUPS_MAX {
+                places.insert(place, at);
             }
-            if let Some(group) = groups.get_mut(at) {
-                set(&mut group.words, rule / WORD);
+            if at == groups.len() {
+                let adds = Adds::Known { role, lenient, before_send };
+                words.resize(words.len() + blocks, 0);
+                groups.push(if at < GROUPS_MAX {
+                    Group { keys, wants, adds }
+                } else {
+                    let (keys, wants) = (Key::ALL.into_iter().collect(), KeySet::EMPTY);
+                    Group { keys, wants, adds: Adds::Anything }
+                });
+            }
+            if let Some(block) = words.get_mut(at * blocks + rule / WORD / WORD) {
+                *block |= 1 << (rule / WORD % WORD);
             }
         }
-        Self(groups.into())
+        let with = |takes: &dyn Fn(&Group) -> bool| -> Box<[usize]> {
+            let all = groups.iter().enumerate();
+            all.filter(|(_, group)| takes(group)).map(|(place, _)| place).collect()
+        };
+        let wanting = Key::ALL.map(|key| with(&|group| group.wants.contains(key)));
+        let users = Key::ALL.map(|key| with(&|group| group.keys.contains(key)).len());
+        let users = users.map(|users| u16::try_from(users).unwrap_or(u16::MAX));
+        Self { all: groups.into(), words: words.into(), wanting, users }
     }
 }
 
 impl Adds {
-    /// Whether rules like these have nothing to add to what is noted, and cannot be certain.
+    /// Whether rules like these, which wait for these facts, have nothing to add to what is noted, and
+    /// cannot be certain.
     fn is_exhausted(self, pending: KeySet, deferred: KeySet, noted: &Noted) -> bool {
-        let Self::Known { keys, role, lenient, before_send } = self else { return false };
-        let (pending, deferred) = (keys.and(pending), keys.and(deferred));
+        let Self::Known { role, lenient, before_send } = self else { return false };
         if pending.is_empty() && deferred.is_empty() {
             return false;
         }
@@ -111,79 +130,90 @@ impl Adds {
     }
 }
 
-/// Words to look at, in order.
-pub(super) struct Candidates {
+/// Words to look at, in order: first keys are told, then words are asked for.
+pub(super) struct Candidates<'g> {
+    groups: &'g Groups,
     /// Blocks of 64 words that the policy fills.
     blocks: usize,
-    /// The known keys, each with its place in `touched`.
-    places: SmallVec<[Key; Key::COUNT]>,
-    keys: KeySet,
-    /// For each known key in turn: the words with a rule that wants a value it matched.
-    touched: SmallVec<[u64; 128]>,
+    /// Of each group in turn: the words where every known key that it wants matched.
+    left: SmallVec<[u64; 128]>,
+    /// For each key: how many groups use it that have a word left.
+    users: [u16; Key::COUNT],
     words: Words,
     /// The block that the next word is looked for in.
     block: usize,
 }
 
-impl Candidates {
-    /// None yet, of a policy that fills so many words.
-    pub(super) fn new(words: usize) -> Self {
-        Self {
-            blocks: words.div_ceil(WORD),
-            places: SmallVec::new(),
-            keys: KeySet::EMPTY,
-            touched: SmallVec::new(),
-            words: Words::new(),
-            block: 0,
+impl<'g> Candidates<'g> {
+    /// All words of a policy that fills so many of them.
+    pub(super) fn new(groups: &'g Groups, words: usize) -> Self {
+        let left = SmallVec::from_slice(&groups.words);
+        let blocks = words.div_ceil(WORD);
+        let words = Words::from_elem(0, blocks);
+        Self { groups, blocks, left, users: groups.users, words, block: 0 }
+    }
+
+    /// Whether a rule that may still be possible uses this key.
+    pub(super) fn needs(&self, key: Key) -> bool {
+        self.users.get(key as usize).is_some_and(|&users| users > 0)
+    }
+
+    /// This key is known, and rules that want a value it matched are in these sets.
+    pub(super) fn known<'b>(&mut self, key: Key, matched: impl Iterator<Item = &'b Bits>) {
+        let wanting = self.groups.wanting.get(key as usize).map_or(&[][..], |all| all);
+        if wanting.is_empty() {
+            return;
+        }
+        self.words.fill(0);
+        matched.for_each(|rules| rules.mark(&mut self.words));
+        for &place in wanting {
+            let begin = place * self.blocks;
+            let left = self.left.get_mut(begin..begin + self.blocks).unwrap_or_default();
+            let (mut before, mut after) = (0, 0);
+            for (left, words) in left.iter_mut().zip(&self.words) {
+                before |= *left;
+                *left &= words;
+                after |= *left;
+            }
+            if before != 0 && after == 0 {
+                self.lose(place);
+            }
         }
     }
 
-    /// This key is known; the values it matched follow.
-    pub(super) fn known(&mut self, key: Key) {
-        self.places.push(key);
-        self.keys.insert(key);
-        self.touched.resize(self.touched.len() + self.blocks, 0);
-    }
-
-    /// The key named last matched a value that these rules want.
-    pub(super) fn matched(&mut self, rules: &Bits) {
-        let begin = self.touched.len().saturating_sub(self.blocks);
-        if let Some(touched) = self.touched.get_mut(begin..) {
-            rules.mark(touched);
+    /// No rule of this group is possible.
+    fn lose(&mut self, place: usize) {
+        let keys = self.groups.all.get(place).map_or(KeySet::EMPTY, |group| group.keys);
+        for key in keys.iter() {
+            if let Some(users) = self.users.get_mut(key as usize) {
+                *users = users.saturating_sub(1);
+            }
         }
     }
 
-    /// Chooses the words: of each group those where every known key that it wants matched.
-    pub(super) fn choose(&mut self, groups: &Groups) {
-        self.words = self.chosen(groups, |_| true);
+    /// Chooses the words that any group has left.
+    pub(super) fn choose(&mut self) {
+        self.words = self.chosen(|_| true);
     }
 
     /// Leaves out groups that have nothing to add any more.
-    pub(super) fn narrow(
-        &mut self,
-        groups: &Groups,
-        pending: KeySet,
-        deferred: KeySet,
-        noted: &Noted,
-    ) {
-        let left = self.chosen(groups, |adds| !adds.is_exhausted(pending, deferred, noted));
+    pub(super) fn narrow(&mut self, pending: KeySet, deferred: KeySet, noted: &Noted) {
+        let left = self.chosen(|group| {
+            let (pending, deferred) = (group.keys.and(pending), group.keys.and(deferred));
+            !group.adds.is_exhausted(pending, deferred, noted)
+        });
         self.words.iter_mut().zip(left).for_each(|(word, left)| *word &= left);
     }
 
-    fn chosen(&self, groups: &Groups, takes: impl Fn(Adds) -> bool) -> Words {
+    fn chosen(&self, takes: impl Fn(&Group) -> bool) -> Words {
         let mut words = Words::from_elem(0, self.blocks);
-        for group in groups.0.iter().filter(|group| takes(group.adds)) {
-            let wants = group.wants.and(self.keys);
-            for (block, (all, one)) in words.iter_mut().zip(&group.words).enumerate() {
-                let mut left = *one;
-                for (place, key) in self.places.iter().enumerate() {
-                    if wants.contains(*key) {
-                        let touched = self.touched.get(place * self.blocks + block);
-                        left &= touched.copied().unwrap_or(u64::MAX);
-                    }
-                }
-                *all |= left;
+        let mut rest = &*self.left;
+        for group in &self.groups.all {
+            let Some((left, others)) = rest.split_at_checked(self.blocks) else { break };
+            if takes(group) {
+                words.iter_mut().zip(left).for_each(|(words, left)| *words |= left);
             }
+            rest = others;
         }
         words
     }
@@ -200,11 +230,5 @@ impl Candidates {
             *bits &= *bits - 1;
             return Some(word);
         }
-    }
-}
-
-fn set(words: &mut [u64], word: usize) {
-    if let Some(block) = words.get_mut(word / WORD) {
-        *block |= 1 << (word % WORD);
     }
 }

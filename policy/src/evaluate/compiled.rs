@@ -10,10 +10,10 @@ use smallvec::SmallVec;
 
 use super::candidates::{Candidates, Groups, Noted};
 use super::{Findings, Role, State, Stop, Traits, Undecided, state};
-use crate::fact::{Facts, Gate, Key, KeySet};
+use crate::fact::{Facts, Gate, Key, KeyKind, KeySet};
 use crate::pattern::Folded;
 use crate::rule::Condition;
-use crate::set::{Cursor, KeyIndex, Matched, WORD, set_bit};
+use crate::set::{Cursor, KeyIndex, Matched, Sets, WORD, set_bit};
 use crate::verdict::RuleIndex;
 
 /// Times that the words left to look at are narrowed: what undecided rules add is mostly said by the
@@ -23,7 +23,8 @@ const NARROWINGS_MAX: usize = 8;
 /// Rules made ready. Bit `n % 64` of word `n / 64` is rule `n` in every set.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    /// Those that some rule uses, the most used first: they leave the fewest rules possible.
+    /// Those that some rule uses. The most used first: they leave the fewest rules possible, and those
+    /// may not need the costly ones, which come last.
     keys: Box<[KeyIndex]>,
     words: Box<[Masks]>,
     traits: Box<[Traits]>,
@@ -88,7 +89,7 @@ impl Compiled {
             .filter(|(_, uses)| !uses.is_empty())
             .map(|(key, uses)| KeyIndex::new(key, words, uses.into_iter()))
             .collect();
-        keys.sort_by_key(|index| std::cmp::Reverse(index.weight()));
+        keys.sort_by_key(|index| (is_costly(index.key), std::cmp::Reverse(index.weight())));
         let traits: Box<[Traits]> = rules.iter().map(|(_, traits)| *traits).collect();
         let groups = Groups::new(rules.iter().copied(), words);
         Self { keys: keys.into(), words: masks(&traits), traits, groups, default_blocks }
@@ -97,9 +98,9 @@ impl Compiled {
     /// Judges the rules in order.
     pub(crate) fn evaluate(&self, gate: Gate, facts: &Facts<'_>) -> Findings {
         let mut sorted = Sorted::default();
-        let mut candidates = Candidates::new(self.words.len());
+        let mut candidates = Candidates::new(&self.groups, self.words.len());
         self.sort(gate, facts, &mut sorted, &mut candidates);
-        candidates.choose(&self.groups);
+        candidates.choose();
         let mut findings = Findings {
             stop: Stop::Default,
             alerts: SmallVec::new(),
@@ -138,7 +139,7 @@ impl Compiled {
                 if after != before && narrowings < NARROWINGS_MAX {
                     narrowings += 1;
                     let (pending, deferred) = (sorted.pending_keys, sorted.deferred_keys);
-                    candidates.narrow(&self.groups, pending, deferred, &after);
+                    candidates.narrow(pending, deferred, &after);
                 }
             }
             if certain != 0 {
@@ -155,41 +156,27 @@ impl Compiled {
         gate: Gate,
         facts: &Facts<'_>,
         sorted: &mut Sorted<'c>,
-        candidates: &mut Candidates,
+        candidates: &mut Candidates<'_>,
     ) {
         let mut matched = Matched::new();
         let mut buffer = Folded::new();
-        // Where one word holds all rules, a key that only impossible rules use is not looked at.
-        let only = match &*self.words {
-            [only] => Some(only),
-            _ => None,
-        };
-        let mut alive = only.map_or(u64::MAX, |masks| masks.all);
         for index in &self.keys {
-            if only.is_some() && at(&index.uses, 0) & alive == 0 {
+            if !candidates.needs(index.key) {
                 continue;
             }
-            let begin = sorted.cursors.len();
             match state(index.key, facts.fact(index.key), gate) {
                 State::Known(value) => {
                     matched.clear();
-                    candidates.known(index.key);
                     index.find(value, &mut buffer, &mut matched);
-                    let sets = matched.iter().filter_map(|&value| index.sets(value));
-                    for sets in sets {
-                        let (wanted, refused) = (sets.wanted.cursor(), sets.refused.cursor());
-                        sorted.cursors.push(Cursors { wanted, refused });
-                        candidates.matched(&sets.wanted);
-                    }
+                    let sets = || matched.iter().filter_map(|&value| index.sets(value));
+                    sets().for_each(|sets| sorted.cursors.push(Cursors::of(sets)));
                     sorted.known.push((index, sorted.cursors.len()));
-                    let cursors = sorted.cursors.get_mut(begin..).unwrap_or_default();
-                    alive &= leaves(index, 0, cursors);
+                    candidates.known(index.key, sets().map(|sets| &sets.wanted));
                 }
                 // As a fact that matches no value: false, and true under `not`.
                 State::Inapplicable => {
-                    sorted.known.push((index, begin));
-                    candidates.known(index.key);
-                    alive &= leaves(index, 0, &mut []);
+                    sorted.known.push((index, sorted.cursors.len()));
+                    candidates.known(index.key, std::iter::empty());
                 }
                 State::Pending => {
                     sorted.pending.push(index);
@@ -199,11 +186,7 @@ impl Compiled {
                     sorted.deferred.push(index);
                     sorted.deferred_keys.insert(index.key);
                 }
-                State::Unobtainable(_) => {
-                    sorted.unobtainable.push(index);
-                    let stands = only.map_or(0, |masks| masks.over_unobtainable);
-                    alive &= !at(&index.uses, 0) | stands;
-                }
+                State::Unobtainable(_) => sorted.unobtainable.push(index),
             }
         }
     }
@@ -230,6 +213,12 @@ impl Compiled {
             })
             .flatten();
         undecided.stop(RuleIndex(u32::try_from(place).unwrap_or(u32::MAX)), traits, key, gate)
+    }
+}
+
+impl<'c> Cursors<'c> {
+    fn of(sets: &'c Sets) -> Self {
+        Self { wanted: sets.wanted.cursor(), refused: sets.refused.cursor() }
     }
 }
 
@@ -308,6 +297,12 @@ fn leaves(index: &KeyIndex, word: usize, cursors: &mut [Cursors<'_>]) -> u64 {
         refused |= cursor.refused.read(word);
     }
     !at(&index.uses, word) | wanted | (at(&index.negated, word) & !refused)
+}
+
+/// Whether a key's value takes longer to look up than several others': a clock and a calendar, a long
+/// text searched throughout.
+fn is_costly(key: Key) -> bool {
+    matches!(key.kind(), KeyKind::Time | KeyKind::Url)
 }
 
 fn insert_if(keys: &mut KeySet, rules: u64, key: Key) {

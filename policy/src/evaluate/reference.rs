@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::{Findings, Role, State, Stop, Traits, Undecided, state};
 use crate::fact::{Facts, Gate, Key, KeySet, Value};
-use crate::pattern::{Folded, Form, Pattern, fold, without_scheme};
+use crate::pattern::{Folded, Pattern, fold, without_scheme};
 use crate::rule::{Condition, Want};
 use crate::verdict::RuleIndex;
 use crate::window;
@@ -153,11 +153,5 @@ fn text_matches(pattern: &Pattern, key: Key, text: &str) -> bool {
     let mut buffer = Folded::new();
     let folded = fold(text, &mut buffer);
     let text = if key == Key::Url && !pattern.whole_url { without_scheme(folded) } else { folded };
-    let wanted = pattern.text.as_bytes();
-    match pattern.form {
-        Form::Exact => text == wanted,
-        Form::Prefix => text.starts_with(wanted),
-        Form::Suffix => text.ends_with(wanted),
-        Form::Contains => wanted.is_empty() || text.windows(wanted.len()).any(|at| at == wanted),
-    }
+    pattern.matches_folded(text)
 }

@@ -16,6 +16,7 @@ use crate::error::Position;
 use crate::fact::{Fact, Facts, Gate, Key, KeyKind, KeySet, Unobtainable, Value};
 use crate::pattern::Pattern;
 use crate::rule::{Action, Condition, OnUnobtainable, Rule, Test, Want};
+use crate::verdict::RuleIndex;
 use crate::window::{Window, days, zone};
 
 /// Policies tried in an ordinary run; `SLUICE_POLICY_CASES` asks for more. Each is judged at four
@@ -47,8 +48,10 @@ fn config() -> Config {
     Config { cases: cases(), failure_persistence: None, rng_seed, ..Config::default() }
 }
 
-const TEXTS: [&str; 14] =
-    ["a", "b", "ab", "*.x", "a*", "*b*", "*", "*cyd", "Ä*", "a.x", "*a*", "*.a.x", "abc", "*c*"];
+const TEXTS: [&str; 17] = [
+    "a", "b", "ab", "*.x", "a*", "*b*", "*", "*cyd", "Ä*", "a.x", "*a*", "*.a.x", "abc", "*c*",
+    "abcy*", "abcyd*", "*bcyd",
+];
 const URLS: [&str; 8] =
     ["a.x/p", "a.x/*", "https://a.x/*", "*.zip", "*", "http://*", "*q=1*", "*://a.x/p"];
 const SEEN: [&str; 12] =
@@ -232,6 +235,53 @@ impl Both {
 
 fn shapes(rules: &[Rule]) -> Vec<(&[Condition], Traits)> {
     rules.iter().map(|rule| (rule.conditions.as_slice(), Traits::of(rule))).collect()
+}
+
+/// A rule that blocks where each of these keys has a certain value.
+fn wanting(keys: impl IntoIterator<Item = Key>) -> Rule {
+    let condition = |key: Key| Condition {
+        key,
+        at: Position::default(),
+        negated: false,
+        tests: wants(key.kind())
+            .into_iter()
+            .take(1)
+            .map(|want| Test { at: Position::default(), written: String::new(), want })
+            .collect(),
+    };
+    Rule {
+        name: String::new(),
+        at: Position::default(),
+        conditions: keys.into_iter().map(condition).collect(),
+        action: Action::Block,
+        unobtainable: OnUnobtainable::Block,
+        message: None,
+        headers: Vec::new(),
+        location: None,
+    }
+}
+
+/// Rules beyond the combinations of keys that are told apart are looked at whatever the others say.
+#[test]
+fn a_key_that_only_a_late_combination_uses_is_looked_at() {
+    let common: Vec<Key> = Key::ALL.into_iter().take(9).collect();
+    let subsets = (1..1_u32 << common.len()).map(|subset| {
+        let chosen = common.iter().enumerate().filter(move |(at, _)| subset & (1 << at) != 0);
+        wanting(chosen.map(|(_, &key)| key))
+    });
+    let rules: Vec<Rule> = subsets.chain([wanting([Key::Threat])]).collect();
+    let index = RuleIndex(u32::try_from(rules.len() - 1).unwrap());
+    let both = Both::new(rules, false);
+    let mut facts = Facts::new();
+    Key::ALL.into_iter().for_each(|key| facts.set(key, Fact::Inapplicable));
+    for (threat, stop) in
+        [("a", Stop::Rule { index, unobtainable: None }), ("other", Stop::Default)]
+    {
+        facts.set(Key::Threat, Fact::Known(Value::Text(threat)));
+        let found = both.compiled.evaluate(Gate::Response, &facts);
+        assert_eq!(found.stop, stop);
+        assert_eq!(found, both.reference(Gate::Response, &facts));
+    }
 }
 
 proptest! {

@@ -2,9 +2,9 @@
 
 use super::WORD;
 
-/// Of this many words at most one has a bit in a sparse set; denser ones are as small written out,
-/// and read without a search.
-const SPARSE: usize = 4;
+/// Of this many words at most one has a bit in a sparse set; denser ones are read without a search, and
+/// take at most four times the memory written out.
+const SPARSE: usize = 8;
 
 /// A set of rules that is read at rising words.
 #[derive(Debug)]

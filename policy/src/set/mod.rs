@@ -280,12 +280,21 @@ impl Hasher for TextHasher {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        let mut chunks = bytes.chunks_exact(8);
-        for chunk in &mut chunks {
-            self.mix(chunk.try_into().map_or(0, u64::from_le_bytes));
+        let mut rest = bytes;
+        while let Some((chunk, tail)) = rest.split_first_chunk() {
+            self.mix(u64::from_le_bytes(*chunk));
+            rest = tail;
         }
-        let tail = chunks.remainder().iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
-        self.mix(tail);
+        // What is left over, in one word: some bytes of it twice where that is quicker.
+        let word = match (bytes.last_chunk(), rest.first_chunk(), rest.last_chunk()) {
+            _ if rest.is_empty() => return,
+            (Some(last), ..) => u64::from_le_bytes(*last),
+            (None, Some(first), Some(last)) => {
+                u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+            }
+            _ => rest.iter().fold(0, |word, &byte| word << 8 | u64::from(byte)),
+        };
+        self.mix(word);
     }
 
     fn write_usize(&mut self, n: usize) {

@@ -1,5 +1,7 @@
 //! Which of many text patterns match a text, in time that grows with the text alone.
 
+use std::collections::BTreeMap;
+
 use aho_corasick::automaton::{Automaton, OverlappingState};
 use aho_corasick::{Anchored, Input, nfa::contiguous::NFA};
 use memchr::memmem::Finder;
@@ -23,10 +25,11 @@ pub(super) struct Texts {
     everything: Option<ValueId>,
 }
 
-/// Patterns bound to one end, found by one look-up for each length that occurs.
+/// Patterns bound to one end, found by one look-up for each length that occurs and may fit.
 #[derive(Debug, Default)]
 struct Ends {
-    lengths: Vec<usize>,
+    /// The shortest first.
+    lengths: Vec<(usize, Edges)>,
     values: TextMap,
 }
 
@@ -48,12 +51,13 @@ impl Texts {
         if let Some(&value) = self.exact.get(text) {
             note(matched, value);
         }
-        for &length in self.prefixes.lengths.iter().take_while(|&&length| length <= text.len()) {
-            let value = text.get(..length).and_then(|start| self.prefixes.values.get(start));
+        for (length, edges) in self.prefixes.up_to(text.len()) {
+            let start = text.get(..*length).filter(|start| edges.may_hold(before_end(start)));
+            let value = start.and_then(|start| self.prefixes.values.get(start));
             value.into_iter().for_each(|&value| note(matched, value));
         }
-        for &length in self.suffixes.lengths.iter().take_while(|&&length| length <= text.len()) {
-            let end = text.get(text.len() - length..);
+        for (length, edges) in self.suffixes.up_to(text.len()) {
+            let end = text.get(text.len() - length..).filter(|end| edges.may_hold(at_begin(end)));
             let value = end.and_then(|end| self.suffixes.values.get(end));
             value.into_iter().for_each(|&value| note(matched, value));
         }
@@ -74,26 +78,90 @@ impl FromIterator<(ValueId, Pattern)> for Texts {
                 Form::Exact => {
                     texts.exact.insert(text, value);
                 }
-                Form::Prefix => texts.prefixes.add(text, value),
-                Form::Suffix => texts.suffixes.add(text, value),
+                Form::Prefix => {
+                    texts.prefixes.values.insert(text, value);
+                }
+                Form::Suffix => {
+                    texts.suffixes.values.insert(text, value);
+                }
                 Form::Contains if text.is_empty() => texts.everything = Some(value),
                 Form::Contains => inner.push((text, value)),
             }
         }
-        texts.prefixes.lengths.sort_unstable();
-        texts.suffixes.lengths.sort_unstable();
+        texts.prefixes.finish(before_end);
+        texts.suffixes.finish(at_begin);
         texts.inner = Inner::new(inner);
         texts
     }
 }
 
 impl Ends {
-    fn add(&mut self, text: Box<[u8]>, value: ValueId) {
-        if !self.lengths.contains(&text.len()) {
-            self.lengths.push(text.len());
+    /// Notes the lengths and, of each, the edges that its patterns have.
+    fn finish(&mut self, edge: impl Fn(&[u8]) -> u32) {
+        let mut edges: BTreeMap<usize, Vec<u32>> = BTreeMap::new();
+        for text in self.values.keys() {
+            edges.entry(text.len()).or_default().push(edge(text));
         }
-        self.values.insert(text, value);
+        let of = |(length, edges): (usize, Vec<u32>)| (length, Edges::new(&edges));
+        self.lengths = edges.into_iter().map(of).collect();
     }
+
+    /// The lengths that a text of this length can hold.
+    fn up_to(&self, length: usize) -> impl Iterator<Item = &(usize, Edges)> {
+        self.lengths.iter().take_while(move |(shortest, _)| *shortest <= length)
+    }
+}
+
+/// Which bytes the patterns of one length have at their free edge: most texts have others there, and
+/// need no look-up. The bound edge says less, as many names end alike. A Bloom filter of one hash.
+#[derive(Debug)]
+struct Edges {
+    bits: Box<[u64]>,
+    /// How much of a hash is too much for so many bits.
+    shift: u32,
+}
+
+impl Edges {
+    /// Bits for each pattern: one text in 16 is looked up in vain.
+    const BITS: usize = 16;
+
+    fn new(edges: &[u32]) -> Self {
+        let bits = (edges.len() * Self::BITS).next_power_of_two().max(64);
+        let mut all =
+            Self { bits: vec![0; bits / 64].into(), shift: u64::BITS - bits.trailing_zeros() };
+        for &edge in edges {
+            let (word, bit) = all.place(edge);
+            if let Some(word) = all.bits.get_mut(word) {
+                *word |= bit;
+            }
+        }
+        all
+    }
+
+    fn may_hold(&self, edge: u32) -> bool {
+        let (word, bit) = self.place(edge);
+        self.bits.get(word).is_some_and(|word| word & bit != 0)
+    }
+
+    fn place(&self, edge: u32) -> (usize, u64) {
+        // The high bits of a product depend on all of its factor.
+        let place = u64::from(edge).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift;
+        (usize::try_from(place / 64).unwrap_or(0), 1 << (place % 64))
+    }
+}
+
+/// The first four bytes; fewer only in a text that has no more.
+fn at_begin(text: &[u8]) -> u32 {
+    text.first_chunk().map_or_else(|| short(text), |four| u32::from_le_bytes(*four))
+}
+
+/// The last four bytes; fewer only in a text that has no more.
+fn before_end(text: &[u8]) -> u32 {
+    text.last_chunk().map_or_else(|| short(text), |four| u32::from_le_bytes(*four))
+}
+
+fn short(text: &[u8]) -> u32 {
+    text.iter().fold(0, |word, &byte| word << 8 | u32::from(byte))
 }
 
 impl Inner {

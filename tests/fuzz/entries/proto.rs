@@ -13,6 +13,7 @@ use gateway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
 use gateway_proto::target::{Authority, Host, RequestTarget, canonical_path};
 use gateway_proto::udp;
 use gateway_proto::websocket::{self, FrameWalk};
+use gateway_proto::websocket_message::{Messages, Told};
 
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
@@ -251,6 +252,23 @@ pub fn websocket_frames(data: &[u8]) {
         whole.advance(&websocket::close(websocket::SERVICE_RESTART));
         assert!(whole.has_closed());
     }
+    assert_eq!(messages(stream, stream.len().max(1)), messages(stream, step));
+}
+
+/// What is told of the messages in these frames, and whether one is still gathered.
+fn messages(stream: &[u8], step: usize) -> (Vec<Told>, bool) {
+    let mut reader = Messages::new(64);
+    let mut all = Vec::new();
+    for mut piece in stream.chunks(step) {
+        while !piece.is_empty() {
+            let (count, told) = reader.advance(piece);
+            assert!(count > 0 && (told.is_some() || count == piece.len()));
+            assert!(told.is_none() || !reader.is_gathering());
+            all.extend(told);
+            piece = piece.get(count..).unwrap_or_default();
+        }
+    }
+    (all, reader.is_gathering())
 }
 
 pub fn capsule(data: &[u8]) {

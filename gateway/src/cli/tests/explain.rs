@@ -19,6 +19,7 @@ rules:
     match: { app: [dropbox], activity: [upload], instance: { not: [corporate] }, group: { not: [finance] } }
     action: block
   - { name: think, match: { domain: [ai.test], method: [POST] }, action: coach }
+  - { name: no prompts, match: { app: [openai], activity: [post] }, action: block }
 default: allow
 ";
 
@@ -67,6 +68,21 @@ fn the_deciding_rule_is_told_key_by_key() {
     assert!(text.contains("group: wants not finance"), "{text}");
     assert!(!text.contains('\u{1b}'), "{text}");
     assert!(explain_text::describe(&answer, true).contains("\u{1b}[31mblock"));
+}
+
+#[test]
+fn a_message_of_a_websocket_is_asked_for_as_a_request_of_its_own() {
+    let (dir, gateway) = acme();
+    let url = "https://api.openai.com/v1/realtime?model=gpt-realtime";
+    let message = &["--url", url, "--method", "MESSAGE"][..];
+    assert_eq!(ask(&gateway, message).unwrap().action, "pending");
+    let file = dir.path().join("message.json");
+    for (text, action) in [("response.create", "block"), ("input_audio_buffer.clear", "allow")] {
+        fs::write(&file, format!(r#"{{"type":"{text}"}}"#)).unwrap();
+        let asked = [message, &["--body", file.to_str().unwrap()]].concat();
+        assert_eq!(ask(&gateway, &asked).unwrap().action, action);
+    }
+    assert_eq!(ask(&gateway, &["--url", url]).unwrap().action, "allow", "opening it");
 }
 
 #[test]

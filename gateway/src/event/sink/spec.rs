@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use policy::{Form, Pattern};
+use policy::Pattern;
 
 use crate::config::{Sink, SinkFormat, SinkKind};
 use crate::event::filter::Filter;
@@ -49,12 +49,6 @@ impl Spec {
     }
 
     pub(super) fn has_tenant(&self, name: &str) -> bool {
-        let fits = |pattern: &Pattern| match pattern.form {
-            Form::Exact => name == pattern.text,
-            Form::Prefix => name.starts_with(&pattern.text),
-            Form::Suffix => name.ends_with(&pattern.text),
-            Form::Contains => name.contains(&pattern.text),
-        };
-        self.tenants.is_empty() || self.tenants.iter().any(fits)
+        self.tenants.is_empty() || self.tenants.iter().any(|pattern| pattern.matches(name))
     }
 }
