@@ -34,6 +34,7 @@ mod packets;
 mod pages;
 mod policy;
 mod programs;
+mod psk_peers;
 mod sdks;
 mod shapes;
 mod sinks;

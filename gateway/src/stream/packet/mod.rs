@@ -7,8 +7,6 @@ mod pool;
 mod source;
 mod stack;
 mod tcp;
-#[cfg(test)]
-mod tests;
 mod timers;
 
 pub use names::Names;

@@ -98,6 +98,3 @@ impl Engine {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,1 +1,0 @@
-//! Both engines against the same libraries' clients, in memory and in virtual time.
