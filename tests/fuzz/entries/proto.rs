@@ -4,11 +4,17 @@
 use bytes::{Bytes, BytesMut};
 use gateway_proto::capsule::{CapsuleReader, udp_payload, write_udp};
 use gateway_proto::client_hello::{ClientHelloReader, HELLO_BYTES_MAX, Progress};
+use gateway_proto::dns::{Question, QuestionProblem};
+use gateway_proto::dtls::{self, DtlsHello, HelloReader};
+use gateway_proto::dtls12::PskServer;
 use gateway_proto::fields::Fields;
 use gateway_proto::h2;
 use gateway_proto::http1::{self, BodyDecoder, BodyLength, Decoded, HeadReader, Limits};
 use gateway_proto::ja4::{Transport, ja4};
 use gateway_proto::multipart::{self, Boundary, Multipart, Part};
+use gateway_proto::openconnect::TunnelRequest;
+use gateway_proto::openconnect::frame::{put_cstp, read_dtls, take_cstp};
+use gateway_proto::packet::{self, Packet, Payload};
 use gateway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
 use gateway_proto::target::{Authority, Host, RequestTarget, canonical_path};
 use gateway_proto::udp;
@@ -18,7 +24,7 @@ use gateway_proto::websocket_message::{Messages, Told};
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 19] = [
     ("http1_request", http1_request),
     ("http1_response", http1_response),
     ("http1_body", http1_body),
@@ -32,6 +38,12 @@ pub const TARGETS: [Target; 13] = [
     ("websocket", websocket_frames),
     ("multipart", multipart_form),
     ("h2_frames", h2_frames),
+    ("packet", ip_packet),
+    ("dns_query", dns_query),
+    ("dtls_hello", dtls_hello),
+    ("dtls12", dtls12_server),
+    ("openconnect_frames", openconnect_frames),
+    ("openconnect_request", openconnect_request),
 ];
 
 pub fn http1_request(data: &[u8]) {
@@ -365,6 +377,104 @@ fn frames(stream: &[u8], step: usize) -> (Vec<String>, Vec<u8>, bool) {
         }
     }
     (said, content, false)
+}
+
+pub fn ip_packet(data: &[u8]) {
+    let Ok(read) = Packet::read(data) else { return };
+    // Every answer is a packet too, and goes back.
+    let answers = [
+        packet::echo_reply(&read),
+        packet::port_unreachable(&read),
+        packet::too_big(&read, 1_280),
+        packet::reset(&read),
+    ];
+    for answer in answers.into_iter().flatten() {
+        // A source that nobody may have as a destination has no answer that reads back.
+        if let Ok(answer) = Packet::read(&answer) {
+            assert_eq!((answer.source, answer.destination), (read.destination, read.source));
+        }
+    }
+    if let Payload::Tcp(segment) = read.payload {
+        let mut changed = data.to_vec();
+        packet::set_sequence(&mut changed, !segment.sequence);
+        packet::set_sequence(&mut changed, segment.sequence);
+        let again = Packet::read(&changed).map(|it| it.payload);
+        assert!(again == Ok(read.payload) || read.source.is_ipv6());
+    }
+}
+
+pub fn dns_query(data: &[u8]) {
+    match Question::read(data) {
+        Err(QuestionProblem::NotQuery) => {}
+        Err(QuestionProblem::Refused(answer)) => assert!(Question::read(&answer).is_err()),
+        Ok(question) => {
+            let answer = question.answer(Default::default(), Vec::new(), true);
+            assert!(answer.len() <= 1_232 && answer.get(..2) == data.get(..2));
+            assert_eq!(Question::read(&answer), Err(QuestionProblem::NotQuery));
+            assert!(!question.name().ends_with('.'));
+        }
+    }
+}
+
+pub fn dtls_hello(data: &[u8]) {
+    drop(DtlsHello::parse(data));
+    let (step, flight) = step(data);
+    let mut reader = HelloReader::new();
+    for datagram in flight.chunks(step.saturating_mul(8)) {
+        if !matches!(reader.push(datagram), dtls::Progress::NeedMore) {
+            return;
+        }
+    }
+}
+
+/// The client's bytes in datagrams: nothing but the key opens a connection, and no datagram gets more
+/// than it brings.
+pub fn dtls12_server(data: &[u8]) {
+    let (step, flight) = step(data);
+    let mut server = PskServer::new([7; 32], [2; 32]);
+    for datagram in flight.chunks(step.saturating_mul(8)) {
+        let Ok(outcome) = server.datagram(datagram) else { return };
+        assert!(!outcome.connected && outcome.records.is_empty());
+        let answered: usize = outcome.datagrams.iter().map(Vec::len).sum();
+        assert!(answered <= datagram.len().saturating_mul(3));
+    }
+}
+
+pub fn openconnect_frames(data: &[u8]) {
+    let (step, stream) = step(data);
+    let frames = |step: usize| {
+        let (mut buffer, mut frames) = (BytesMut::new(), Vec::new());
+        for piece in stream.chunks(step) {
+            buffer.extend_from_slice(piece);
+            loop {
+                match take_cstp(&mut buffer) {
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(problem) => return (frames, Some(problem)),
+                }
+            }
+        }
+        (frames, None)
+    };
+    let whole = frames(stream.len().max(1));
+    assert_eq!(frames(step), whole);
+    let mut written = BytesMut::new();
+    for frame in &whole.0 {
+        put_cstp(frame.kind, &frame.payload, &mut written);
+    }
+    for frame in whole.0 {
+        assert_eq!(take_cstp(&mut written), Ok(Some(frame)));
+    }
+    drop(read_dtls(Bytes::copy_from_slice(data)));
+}
+
+pub fn openconnect_request(data: &[u8]) {
+    let mut buffer = BytesMut::from(data);
+    if let Ok(Some(head)) = http1::parse_request(&mut buffer, &Limits::REQUEST) {
+        let request = TunnelRequest::read(&head.fields);
+        assert!(request.previous.len() <= 2);
+        assert!(request.mtu.is_none_or(|mtu| (1_280..=9_000).contains(&mtu)));
+    }
 }
 
 /// The first byte says in pieces of how many bytes the rest comes.
