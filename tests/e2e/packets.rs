@@ -86,7 +86,7 @@ async fn a_page_comes_through_dtls_and_its_record_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_datagrams_it_goes_on_over_tls_and_comes_back_as_the_same_session() {
+async fn ta_20_without_datagrams_it_goes_on_over_tls_and_comes_back_as_the_same_session() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin);
     let relay = UdpRelay::start(gateway.address(), 1).await;

@@ -38,6 +38,9 @@ admin:
 # Worker threads; 0 is one per core.
 # workers: 0
 
+# Addresses that clients of packet tunnels (OpenConnect, DTLS) are given; the first is the gateway's own.
+# inner: { ipv4: 100.96.0.0/16, ipv6: \"fd73:6c75:6963:65::/64\" }
+
 origin:
   roots: system                     # system | webpki | none
   # extra_roots: []                 # PEM files trusted in addition
