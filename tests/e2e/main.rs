@@ -25,6 +25,7 @@ mod h2_conformance;
 mod http;
 mod interop;
 mod isolation;
+mod kafka;
 mod labels;
 mod leaf;
 mod load;
