@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway::event::{Client, EventLog, Options, Record, RecordType, Text};
+use gateway::event::{Client, EventLog, Options, Record, RecordType, TenantSettings, Text};
 use gateway::ident::{AccessMethod, FlowId, SessionId};
 
 /// Records appended in each run.
@@ -30,6 +30,7 @@ fn measure(directory: &Path, tenants: u32, fsync: bool) {
     let log = EventLog::open(directory, options).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let names: Vec<_> = (0..tenants).map(|tenant| format!("tenant-{tenant}")).collect();
+    names.iter().for_each(|name| log.set_tenant(name, TenantSettings::default()));
     let writer = log.writer(0);
     let record = transaction();
     let mut appending = Duration::ZERO;

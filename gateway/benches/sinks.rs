@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gateway::config::Sink;
-use gateway::event::{Client, EventLog, Options, Record, RecordType};
+use gateway::event::{Client, EventLog, Options, Record, RecordType, TenantSettings};
 use serde_json::{Value, json};
 
 /// Events in the log.
@@ -73,6 +73,7 @@ fn measure(log: &EventLog, number: usize, what: &str, mut sink: Value) {
 
 fn fill(log: &EventLog) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    ["acme", "beta"].iter().for_each(|name| log.set_tenant(name, TenantSettings::default()));
     let writer = log.writer(0);
     let mut record = Record::now(RecordType::Transaction);
     record.client = Some(std::sync::Arc::new(Client {

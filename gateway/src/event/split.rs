@@ -93,9 +93,10 @@ impl Splitter {
     fn round(&mut self, shared: &Shared) -> io::Result<()> {
         for tenant in std::mem::take(&mut *shared.changed.lock()) {
             shared.heads.remove(&tenant);
+            shared.pack_queue.forget(&tenant);
             self.store.look_again(&tenant)?;
         }
-        for (closed, bytes) in std::mem::take(&mut *shared.packed.lock()) {
+        for (closed, bytes) in shared.pack_queue.take_done() {
             self.store.packed(&closed, bytes)?;
         }
         self.settle(shared)?;
@@ -122,7 +123,7 @@ impl Splitter {
         }
         let closed = self.store.take_closed();
         if !closed.is_empty() && shared.options.compress {
-            shared.pack_queue.lock().extend(closed);
+            shared.pack_queue.extend(closed);
             shared.pack_bell.ring();
         }
         Ok(())

@@ -80,6 +80,7 @@ fn each_tenant_redacts_its_own_keys_beside_the_standard_ones() {
     let log = open(directory.path());
     let redaction = Redaction::with_keys(["employee"]);
     log.set_tenant("acme", TenantSettings { redaction, ..TenantSettings::default() });
+    log.set_tenant("other", TenantSettings::default());
     let mut record = numbered(0);
     record.http.url = Some("https://a.test/?Employee=7&token=t&page=2".into());
     for tenant in ["acme", "other"] {
