@@ -7,11 +7,9 @@ use serde_json::Value;
 use tests::kafka::Kafka;
 use tests::{Gateway, Origin};
 
-use crate::sinks::{ask, counted, line_id, sinks};
+use crate::sinks::{ARRIVE_MAX, ask, counted, line_id, sinks};
 
 const TOPIC: &str = "sluice.events";
-/// From an event to a reader of the topic, failures and waits between tries included.
-const ARRIVE_MAX: Duration = Duration::from_secs(30);
 
 fn gateway(origin: &Origin, kafka: &Kafka, at: &std::path::Path) -> Gateway {
     let yaml = sinks(

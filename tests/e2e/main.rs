@@ -34,6 +34,7 @@ mod policy;
 mod programs;
 mod sdks;
 mod shapes;
+mod sink_faults;
 mod sinks;
 mod soak;
 mod structure;

@@ -11,7 +11,7 @@ use tests::services::{Nats, Rsyslog};
 use tests::{Gateway, Inner, Origin};
 
 /// From an event to its peer, failures and waits between tries included.
-const ARRIVE_MAX: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVE_MAX: Duration = Duration::from_secs(30);
 /// Twice the default flush interval.
 const FLUSHED: Duration = Duration::from_millis(200);
 

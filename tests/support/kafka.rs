@@ -60,6 +60,8 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// Makes it, unless somebody who asked for it had the broker make it already.
+    ///
     /// # Panics
     /// Where the broker does not make it.
     pub fn create_topic(&self, name: &str, partitions: u32) {
@@ -67,7 +69,9 @@ impl Kafka {
         let mut command = Command::new(&self.program);
         command.args(["topic", "create", "--broker", &broker, name, "--partitions"]);
         let made = command.arg(partitions.to_string()).output().expect("the tansu command");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let said = String::from_utf8_lossy(&made.stdout).into_owned()
+            + &String::from_utf8_lossy(&made.stderr);
+        assert!(made.status.success() || said.contains("already exists"), "{said}");
     }
 
     /// What the topic has, in the order of each partition, until nothing comes for some seconds.
