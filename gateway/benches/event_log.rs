@@ -12,6 +12,9 @@ use gateway::ident::{AccessMethod, FlowId, SessionId};
 const RECORDS: u32 = 400_000;
 /// Records appended between two pauses, so that the buffer is not what is measured.
 const BURST: u32 = 4_000;
+/// The steady rate.
+const PER_TICK: u32 = 1_000;
+const TICK: Duration = Duration::from_millis(10);
 
 fn main() {
     let directory = std::env::var_os("SLUICE_BENCH_DIR").map_or_else(
@@ -61,17 +64,39 @@ fn measure(directory: &Path, tenants: u32, fsync: bool) {
         durable.as_secs_f64(),
         descriptors(directory),
     );
+    at_a_rate(&log, &names, &record);
     // One thread as fast as it can, the rest of the log beside it.
+    let before = log.stats().dropped;
     let start = Instant::now();
     for name in names.iter().cycle().take(RECORDS as usize) {
         writer.append(name, &record);
     }
     runtime.block_on(log.flush());
-    let dropped = log.stats().dropped;
+    let dropped = log.stats().dropped - before;
     println!(
         "{:>46}: {:.0} records/s, {dropped} dropped",
         "without pause, until durable",
         f64::from(RECORDS) / start.elapsed().as_secs_f64(),
+    );
+}
+
+/// 100,000 records a second for some seconds.
+fn at_a_rate(log: &EventLog, names: &[String], record: &Record) {
+    let (writer, before) = (log.writer(0), log.stats().dropped);
+    let (start, cpu_start) = (Instant::now(), cpu());
+    let mut names = names.iter().cycle();
+    for tick in 1..=RECORDS / PER_TICK {
+        names.by_ref().take(PER_TICK as usize).for_each(|name| writer.append(name, record));
+        std::thread::sleep((start + tick * TICK).saturating_duration_since(Instant::now()));
+    }
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(log.flush());
+    let took = start.elapsed().as_secs_f64();
+    println!(
+        "{:>46}: {:.0} records/s, {} dropped, {:.2} cores",
+        "at a steady rate, until durable",
+        f64::from(RECORDS) / took,
+        log.stats().dropped - before,
+        (cpu() - cpu_start).as_secs_f64() / took,
     );
 }
 

@@ -64,7 +64,8 @@ fn main() {
 
 fn measure(log: &EventLog, number: usize, what: &str, mut sink: Value) {
     sink["name"] = format!("sink-{number}").into();
-    sink["batch"] = json!({ "wait_ms": 0, "events": 2000 });
+    let events = if sink["kind"] == "kafka" { 10_000 } else { 2_000 };
+    sink["batch"] = json!({ "wait_ms": 0, "events": events });
     let sink: Sink = serde_json::from_value(sink).unwrap();
     let (began, cpu_began) = (Instant::now(), cpu());
     log.set_sinks(&[sink]);
