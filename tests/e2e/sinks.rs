@@ -11,12 +11,16 @@ use tests::services::{Nats, Rsyslog};
 use tests::{Gateway, Inner, Origin};
 
 /// From an event to its peer, failures and waits between tries included.
-const ARRIVE_MAX: Duration = Duration::from_secs(30);
+pub(crate) const ARRIVE_MAX: Duration = Duration::from_secs(30);
 /// Twice the default flush interval.
 const FLUSHED: Duration = Duration::from_millis(200);
 
 /// Waits until `done` says so, with what it saw last.
-async fn until<T>(what: &str, mut look: impl FnMut() -> T, done: impl Fn(&T) -> bool) -> T {
+pub(crate) async fn until<T>(
+    what: &str,
+    mut look: impl FnMut() -> T,
+    done: impl Fn(&T) -> bool,
+) -> T {
     let begun = Instant::now();
     loop {
         let seen = look();
@@ -29,7 +33,7 @@ async fn until<T>(what: &str, mut look: impl FnMut() -> T, done: impl Fn(&T) -> 
 }
 
 /// A folder with the CA of `origin`'s certificates, and gateway.yaml's part with these sinks.
-fn sinks(origin: &Origin, folder: &Path, list: &[String]) -> String {
+pub(crate) fn sinks(origin: &Origin, folder: &Path, list: &[String]) -> String {
     std::fs::write(folder.join("ca.pem"), origin.pki().root_pem()).unwrap();
     std::fs::write(folder.join("token"), "secret-of-the-sink\n").unwrap();
     std::fs::write(folder.join("pair"), "access:secret-key-of-s3").unwrap();
@@ -41,14 +45,17 @@ fn sinks(origin: &Origin, folder: &Path, list: &[String]) -> String {
     format!("events:\n  sinks:\n{}", list.concat())
 }
 
-async fn ask(inner: &mut Inner, mark: &str, count: usize) {
+pub(crate) async fn ask(inner: &mut Inner, mark: &str, count: usize) {
     for number in 0..count {
         inner.get(&format!("/hello?{mark}={number}.")).await.unwrap();
     }
 }
 
 /// How often each transaction's `close` came, by its number after `mark=`.
-fn counted(events: impl IntoIterator<Item = Value>, mark: &str) -> BTreeMap<usize, usize> {
+pub(crate) fn counted(
+    events: impl IntoIterator<Item = Value>,
+    mark: &str,
+) -> BTreeMap<usize, usize> {
     let mut counts = BTreeMap::new();
     for event in events {
         let url = event["url"].as_str().unwrap_or_default();
@@ -61,7 +68,7 @@ fn counted(events: impl IntoIterator<Item = Value>, mark: &str) -> BTreeMap<usiz
     counts
 }
 
-fn lines(collector: &Collector) -> Vec<Value> {
+pub(crate) fn lines(collector: &Collector) -> Vec<Value> {
     collector.taken().iter().flat_map(tests::collector::Taken::lines).collect()
 }
 
@@ -258,7 +265,7 @@ async fn a_jetstream_that_is_killed_has_every_event_once() {
 }
 
 /// What `Nats-Msg-Id` is documented to be.
-fn line_id(event: &Value) -> String {
+pub(crate) fn line_id(event: &Value) -> String {
     let text = |name: &str| event[name].as_str().unwrap().to_owned();
     match event["state"].as_str().unwrap() {
         "close" => text("id"),
@@ -267,12 +274,14 @@ fn line_id(event: &Value) -> String {
     }
 }
 
-async fn connected(nats: &Nats) -> async_nats::Client {
+pub(crate) async fn connected(nats: &Nats) -> async_nats::Client {
     async_nats::connect(nats.url()).await.unwrap()
 }
 
 /// Id, subject and event of every message of the stream.
-async fn messages(jetstream: &async_nats::jetstream::Context) -> Vec<(String, String, Value)> {
+pub(crate) async fn messages(
+    jetstream: &async_nats::jetstream::Context,
+) -> Vec<(String, String, Value)> {
     let Ok(mut stream) = jetstream.get_stream("EVENTS").await else { return Vec::new() };
     let state = stream.info().await.unwrap().state.clone();
     let mut messages = Vec::new();

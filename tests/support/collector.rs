@@ -48,7 +48,8 @@ pub struct Collector {
 
 struct Shared {
     status: AtomicU16,
-    refused: AtomicUsize,
+    body_bytes_max: AtomicUsize,
+    refused: Mutex<Vec<String>>,
     taken: Mutex<Vec<Taken>>,
 }
 
@@ -69,7 +70,8 @@ impl Collector {
         let port = listener.local_addr().expect("an address").port();
         let shared = Arc::new(Shared {
             status: AtomicU16::new(200),
-            refused: AtomicUsize::new(0),
+            body_bytes_max: AtomicUsize::new(usize::MAX),
+            refused: Mutex::default(),
             taken: Mutex::default(),
         });
         let serving = Arc::clone(&shared);
@@ -96,10 +98,27 @@ impl Collector {
         self.shared.status.store(status, Ordering::SeqCst);
     }
 
+    /// Larger bodies are answered with 413 from now on.
+    pub fn take_at_most(&self, body_bytes: usize) {
+        self.shared.body_bytes_max.store(body_bytes, Ordering::SeqCst);
+    }
+
     /// Requests that were not answered with success.
+    ///
+    /// # Panics
+    /// Where a connection's task has.
     #[must_use]
     pub fn refused(&self) -> usize {
-        self.shared.refused.load(Ordering::SeqCst)
+        self.targets_refused().len()
+    }
+
+    /// What they asked for.
+    ///
+    /// # Panics
+    /// Where a connection's task has.
+    #[must_use]
+    pub fn targets_refused(&self) -> Vec<String> {
+        self.shared.refused.lock().expect("no panic before").clone()
     }
 
     /// # Panics
@@ -140,12 +159,13 @@ async fn answer(
             return None;
         }
     }
-    let status = shared.status.load(Ordering::SeqCst);
+    let too_large = body.len() > shared.body_bytes_max.load(Ordering::SeqCst);
+    let status = if too_large { 413 } else { shared.status.load(Ordering::SeqCst) };
     if (200..300).contains(&status) {
         taken.body = unpack(taken.field("content-encoding"), body);
         shared.taken.lock().expect("no panic before").push(taken);
     } else {
-        shared.refused.fetch_add(1, Ordering::SeqCst);
+        shared.refused.lock().expect("no panic before").push(taken.target);
     }
     let reply = format!("HTTP/1.1 {status} So\r\nContent-Length: 2\r\n\r\n{{}}");
     stream.write_all(reply.as_bytes()).await.ok()?;

@@ -12,10 +12,10 @@ use crate::pki::{Fault, Pki};
 const START_MAX: Duration = Duration::from_secs(15);
 
 /// A process that is killed on drop.
-struct Server(Option<Child>);
+pub(crate) struct Server(Option<Child>);
 
 impl Server {
-    fn start(command: &mut Command, port: u16) -> Self {
+    pub(crate) fn start(command: &mut Command, port: u16) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let server = Self(Some(command.spawn().unwrap_or_else(|_| panic!("the {name} command"))));
@@ -28,11 +28,18 @@ impl Server {
     }
 
     /// kill -9.
-    fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.0.take() {
             child.kill().ok();
             child.wait().ok();
         }
+    }
+
+    /// SIGSTOP or SIGCONT: it keeps its connections and answers none of them, then goes on.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = self.0.as_ref().map(Child::id).and_then(|pid| pid.try_into().ok());
+        let pid = pid.and_then(rustix::process::Pid::from_raw).expect("a server that runs");
+        rustix::process::kill_process(pid, signal).expect("a signal to a child");
     }
 }
 
@@ -47,6 +54,7 @@ pub struct Nats {
     server: Server,
     port: u16,
     folder: tempfile::TempDir,
+    bytes: u64,
 }
 
 impl Nats {
@@ -54,9 +62,18 @@ impl Nats {
     /// Where it does not start.
     #[must_use]
     pub fn start() -> Self {
+        Self::with_room(1 << 30)
+    }
+
+    /// Of which the streams may take this many bytes of the disk.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn with_room(bytes: u64) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let port = ports::free();
-        Self { server: serve_nats(folder.path(), port), port, folder }
+        Self { server: serve_nats(folder.path(), port, bytes), port, folder, bytes }
     }
 
     #[must_use]
@@ -72,14 +89,33 @@ impl Nats {
     /// On the same folder and port.
     pub fn restart(&mut self) {
         self.server.kill();
-        self.server = serve_nats(self.folder.path(), self.port);
+        self.server = serve_nats(self.folder.path(), self.port, self.bytes);
+    }
+
+    /// As [`Nats::restart`], with this much room.
+    pub fn restart_with_room(&mut self, bytes: u64) {
+        self.bytes = bytes;
+        self.restart();
+    }
+
+    /// As a partition: connections stay, and nothing comes through them.
+    pub fn cut_off(&self) {
+        self.server.signal(rustix::process::Signal::STOP);
+    }
+
+    pub fn reach_again(&self) {
+        self.server.signal(rustix::process::Signal::CONT);
     }
 }
 
-fn serve_nats(folder: &Path, port: u16) -> Server {
-    let mut command = Command::new("nats-server");
-    command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string(), "-sd"]).arg(folder);
-    Server::start(&mut command, port)
+fn serve_nats(folder: &Path, port: u16, bytes: u64) -> Server {
+    let config = folder.join("nats.conf");
+    let text = format!(
+        "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", max_file_store: {bytes} }}\n",
+        folder.display()
+    );
+    std::fs::write(&config, text).expect("a file of the test");
+    Server::start(Command::new("nats-server").arg("-c").arg(config), port)
 }
 
 /// rsyslogd that takes syslog over TLS and writes each message to a file.

@@ -27,7 +27,8 @@ pub struct Sink {
     /// How it is spoken to.
     pub kind: SinkKind,
     /// Where it is: `https://…` (http, splunk, otlp; s3 with bucket and prefix as path), `tls://host:port`
-    /// or `tcp://host:port` (syslog), `tls://…` or `nats://…` (nats), or a path (file).
+    /// or `tcp://host:port` (syslog), `tls://…` or `nats://…` (nats), `kafka://host:port,host:port`
+    /// (kafka), or a path (file).
     pub to: String,
     /// In which form events are written.
     #[serde(default)]
@@ -48,7 +49,7 @@ pub struct Sink {
     /// How TLS is spoken.
     #[serde(default)]
     pub tls: SinkTls,
-    /// How bodies and objects are compressed (http, splunk, otlp, s3).
+    /// How bodies, objects and batches are compressed (http, splunk, otlp, s3, kafka).
     #[serde(default)]
     pub compression: SinkCompression,
     /// Stream of nats; made where it is missing.
@@ -57,6 +58,9 @@ pub struct Sink {
     /// Subject of nats; `{tenant}` and `{type}` are filled in. Default `sluice.events.{tenant}.{type}`.
     #[serde(default)]
     pub subject: Option<String>,
+    /// Topic of kafka, which must be there. Default `sluice.events`.
+    #[serde(default)]
+    pub topic: Option<String>,
     /// Region of s3.
     #[serde(default)]
     pub region: Option<String>,
@@ -76,6 +80,8 @@ pub enum SinkKind {
     Syslog,
     /// NATS JetStream.
     Nats,
+    /// A topic of Apache Kafka, or of what speaks its protocol.
+    Kafka,
     /// OpenTelemetry logs over HTTP with JSON.
     Otlp,
     /// Objects in an S3-compatible store.
@@ -183,6 +189,7 @@ impl Sink {
             }
             SinkKind::Syslog => &["tls://", "tcp://"],
             SinkKind::Nats => &["tls://", "nats://"],
+            SinkKind::Kafka => &["kafka://"],
         }
     }
 }
@@ -260,6 +267,7 @@ fn one(require: &mut impl FnMut(bool, &str, &str, &str), sink: &Sink) {
         "only s3 has a region",
         "nothing",
     );
+    kafka(require, sink);
     let pattern = |text: &String| policy::Pattern::parse(text).is_some();
     require(
         sink.tenants.iter().all(pattern),
@@ -287,5 +295,46 @@ fn one(require: &mut impl FnMut(bool, &str, &str, &str), sink: &Sink) {
         "batch",
         "`wait_ms` out of range",
         "0 to 600000",
+    );
+}
+
+/// What the client library for Kafka cannot do is refused, not left undone in silence.
+fn kafka(require: &mut impl FnMut(bool, &str, &str, &str), sink: &Sink) {
+    let kafka = sink.kind == SinkKind::Kafka;
+    require(kafka || sink.topic.is_none(), "topic", "only kafka has a topic", "nothing");
+    let named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let topic = sink.topic.as_deref().unwrap_or("sluice.events");
+    require(
+        (1..=249).contains(&topic.len()) && topic.bytes().all(named),
+        "topic",
+        "not a topic's name",
+        "1 to 249 of `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`",
+    );
+    let brokers = sink.to.strip_prefix("kafka://").unwrap_or_default().trim_end_matches('/');
+    let address =
+        |one: &str| one.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    require(
+        !kafka || brokers.split(',').all(address),
+        "to",
+        "a broker without a port",
+        "`kafka://host:port,host:port`",
+    );
+    require(
+        !kafka || sink.tls == SinkTls::default(),
+        "tls",
+        "no TLS towards kafka yet",
+        "nothing: docs/sinks.md says what to do instead",
+    );
+    require(
+        !kafka || sink.token_file.is_none(),
+        "token_file",
+        "no credentials towards kafka without TLS",
+        "nothing: docs/sinks.md says what to do instead",
+    );
+    require(
+        !kafka || sink.compression != SinkCompression::Zstd,
+        "compression",
+        "no zstd towards kafka",
+        "`gzip` or `none`",
     );
 }

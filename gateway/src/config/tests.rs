@@ -292,6 +292,24 @@ fn mistakes_in_sinks_name_the_sink_and_the_key() {
         assert!(found, "{place} {part} is not in {said:#?}");
     }
     assert_eq!(said.len(), 9, "{said:#?}");
+    let kafka = mistakes_in_gateway(
+        "events:\n  sinks:\n    - { name: a, kind: kafka, to: 'tls://k.test:9093', topic: 'a b' }\n    \
+         - { name: b, kind: kafka, to: 'kafka://k.test', tls: { ca: ca.pem }, token_file: t }\n    \
+         - { name: c, kind: http, to: 'http://c.test/', topic: events }\n    \
+         - { name: d, kind: kafka, to: 'kafka://k.test:9092,l.test:9092' }\n",
+    );
+    for (place, part) in [
+        ("3:", "not an address of this kind of sink, expected kafka://"),
+        ("3:", "not a topic's name"),
+        ("4:", "a broker without a port"),
+        ("4:", "no TLS towards kafka yet"),
+        ("4:", "no credentials towards kafka"),
+        ("5:", "only kafka has a topic"),
+    ] {
+        let found = kafka.iter().any(|it| it.starts_with(place) && it.contains(part));
+        assert!(found, "{place} {part} is not in {kafka:#?}");
+    }
+    assert!(!kafka.iter().any(|it| it.starts_with("6:")), "{kafka:#?}");
     let unknown =
         mistakes_in_gateway("events:\n  sinks:\n    - { name: a, kind: carrier, to: x }\n");
     assert!(unknown[0].starts_with("3:") && unknown[0].contains("`carrier`"), "{unknown:?}");

@@ -1,6 +1,5 @@
 //! The event log of one gateway: its directory, its threads, its writers and readers.
 
-use std::collections::VecDeque;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +16,7 @@ use super::POP_TENANT;
 use super::consume::Consumers;
 use super::disk::{Disk, RealDisk};
 use super::enrich::Enrichment;
+use super::pack::PackQueue;
 use super::progress::{Bell, Progress, Served};
 use super::read::Reader;
 use super::record::{Record, RecordType};
@@ -25,7 +25,7 @@ use super::segments;
 use super::sink::{Heads, SinkStats, Sinks};
 use super::split::{self, Splitter};
 use super::stats::{Counters, Stats};
-use super::store::{Closed, Store};
+use super::store::Store;
 use super::wal::{self, FileId, Wal};
 use super::{flush, pack, serialize};
 use crate::config::Sink;
@@ -91,7 +91,7 @@ pub struct TenantSettings {
 
 /// The log. Closes when dropped.
 pub struct EventLog {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     root: PathBuf,
     consumers: Consumers,
     sinks: Sinks,
@@ -112,16 +112,16 @@ pub(super) struct Shared {
     pub(super) sync_bell: Bell,
     pub(super) split_bell: Bell,
     pub(super) pack_bell: Bell,
-    /// Segments to be packed; no more than there are.
-    pub(super) pack_queue: Mutex<VecDeque<Closed>>,
-    /// Those that are, with their bytes, until the splitter takes note.
-    pub(super) packed: Mutex<Vec<(Closed, u64)>>,
+    pub(super) pack_queue: PackQueue,
     /// The disk is full and the write-ahead log needs some of it.
     pub(super) reclaim_wanted: AtomicBool,
     tenants: DashMap<Box<str>, TenantSettings>,
     /// Tenants that came or went: what the splitter knows of their files may be an earlier one's.
     pub(super) changed: Mutex<Vec<Box<str>>>,
+    /// For what the gateway says of itself.
     standard: Redaction,
+    /// For tenants that are not set, yet or any more: what they want left out is not known.
+    strictest: Redaction,
     enrichment: Enrichment,
     /// Counts the rounds in which the splitter moved something.
     pub(super) grown: watch::Sender<u64>,
@@ -246,7 +246,8 @@ impl EventLog {
         Changes(self.shared.grown.subscribe())
     }
 
-    /// Sets what a tenant wants; applies from the next event on.
+    /// Sets what a tenant wants; applies from the next event on. Before, and once it is forgotten,
+    /// its events name no user, no address of a client and no path.
     pub fn set_tenant(&self, tenant: &str, settings: TenantSettings) {
         if self.shared.tenants.insert(tenant.into(), settings).is_none() {
             self.shared.changed.lock().push(tenant.into());
@@ -318,12 +319,12 @@ impl Shared {
             sync_bell: Bell::default(),
             split_bell: Bell::default(),
             pack_bell: Bell::default(),
-            pack_queue: Mutex::default(),
-            packed: Mutex::default(),
+            pack_queue: PackQueue::default(),
             reclaim_wanted: AtomicBool::new(false),
             tenants: DashMap::new(),
             changed: Mutex::default(),
             standard: Redaction::default(),
+            strictest: Redaction::strictest(),
             enrichment: Enrichment::default(),
             grown: watch::Sender::new(0),
             heads: Arc::default(),
@@ -347,7 +348,8 @@ impl Shared {
         let tenant = if segments::is_directory_name(tenant) { tenant } else { POP_TENANT };
         let Some(wal) = self.wals.get(worker) else { return };
         let settings = self.tenants.get(tenant);
-        let redaction = settings.as_ref().map_or(&self.standard, |settings| &settings.redaction);
+        let unset = if tenant == POP_TENANT { &self.standard } else { &self.strictest };
+        let redaction = settings.as_ref().map_or(unset, |settings| &settings.redaction);
         wal.append(tenant, &self.counters, |out| {
             let (pop, enrichment) = (&*self.options.pop, &self.enrichment);
             let setting = serialize::Setting { pop, tenant, redaction, enrichment };

@@ -1,7 +1,10 @@
 //! Compresses segments that are written to no more, beside everything else.
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
+
+use parking_lot::Mutex;
 
 use super::disk;
 use super::log::Shared;
@@ -12,18 +15,64 @@ use super::store::Closed;
 /// repeats itself so much.
 const LEVEL: i32 = 3;
 
+/// Segments to be packed, and those that are. No more than there are segments.
+#[derive(Default)]
+pub(super) struct PackQueue(Mutex<Packing>);
+
+#[derive(Default)]
+struct Packing {
+    waiting: VecDeque<Closed>,
+    /// Being packed, unless its tenant was forgotten meanwhile.
+    working: Option<Closed>,
+    /// With the bytes each takes now, until the splitter takes note.
+    done: Vec<(Closed, u64)>,
+}
+
+impl PackQueue {
+    pub(super) fn extend(&self, closed: Vec<Closed>) {
+        self.0.lock().waiting.extend(closed);
+    }
+
+    /// Those that have been packed since the last call.
+    pub(super) fn take_done(&self) -> Vec<(Closed, u64)> {
+        std::mem::take(&mut self.0.lock().done)
+    }
+
+    /// A tenant came or went: a segment of this number is another one now.
+    pub(super) fn forget(&self, tenant: &str) {
+        let mut packing = self.0.lock();
+        packing.waiting.retain(|(name, _)| **name != *tenant);
+        packing.done.retain(|((name, _), _)| **name != *tenant);
+        packing.working.take_if(|(name, _)| **name == *tenant);
+    }
+
+    /// The next to be packed.
+    pub(super) fn begin(&self) -> Option<Closed> {
+        let mut packing = self.0.lock();
+        packing.working = packing.waiting.pop_front();
+        packing.working.clone()
+    }
+
+    /// Gives the packed segment its name, unless its tenant was forgotten meanwhile. Nobody is
+    /// forgotten while that happens.
+    fn finish(&self, bytes: u64, name: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        let mut packing = self.0.lock();
+        let closed = packing.working.take().ok_or(io::ErrorKind::NotFound)?;
+        name()?;
+        packing.done.push((closed, bytes));
+        Ok(())
+    }
+}
+
 /// The thread.
 pub(super) fn run(shared: &Shared, root: &Path) {
     shared.pack_bell.answer();
     loop {
         shared.pack_bell.wait();
         while !shared.pack_bell.is_stopped() {
-            let Some(closed) = shared.pack_queue.lock().pop_front() else { break };
+            let Some(closed) = shared.pack_queue.begin() else { break };
             match pack(shared, root, &closed) {
-                Ok(bytes) => {
-                    shared.packed.lock().push((closed, bytes));
-                    shared.split_bell.ring();
-                }
+                Ok(()) => shared.split_bell.ring(),
                 // It was evicted meanwhile.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 // It stays as it is until the next start.
@@ -36,21 +85,22 @@ pub(super) fn run(shared: &Shared, root: &Path) {
     }
 }
 
-/// Packs one segment beside itself. Says how many bytes it takes.
-fn pack(shared: &Shared, root: &Path, closed: &Closed) -> io::Result<u64> {
+/// Packs one segment beside itself.
+fn pack(shared: &Shared, root: &Path, closed: &Closed) -> io::Result<()> {
     let (tenant, first) = closed;
     let directory = root.join(&**tenant);
     let plain = segments::path(&directory, *first);
     let written = std::fs::metadata(&plain)?.modified()?;
     let packed = zstd::bulk::compress(&std::fs::read(&plain)?, LEVEL)?;
     let scratch = directory.join(format!("{first:020}.new"));
+    let name = || shared.disk.rename(&scratch, &segments::packed_path(&directory, *first));
     let made = store(shared, &scratch, &packed, written)
-        .and_then(|()| shared.disk.rename(&scratch, &segments::packed_path(&directory, *first)));
+        .and_then(|()| shared.pack_queue.finish(packed.len() as u64, name));
     if made.is_err() {
         // Where even this fails, the next start does it.
         shared.disk.remove(&scratch).unwrap_or_default();
     }
-    made.map(|()| packed.len() as u64)
+    made
 }
 
 /// Writes the file durably; with the time of its events, by which readers pass it over.
@@ -67,4 +117,32 @@ fn store(
         shared.disk.sync(&file)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_forgotten_tenant_is_packed_or_told_of() {
+        let queue = PackQueue::default();
+        let closed = |name: &str, first| -> Closed { (name.into(), first) };
+        queue.extend(vec![closed("acme", 0), closed("acme", 7), closed("beta", 0)]);
+        assert_eq!(queue.begin(), Some(closed("acme", 0)));
+        queue.finish(9, || Ok(())).unwrap();
+        assert_eq!(queue.begin(), Some(closed("acme", 7)));
+        queue.forget("acme");
+        let mut named = false;
+        let finished = queue.finish(9, || {
+            named = true;
+            Ok(())
+        });
+        assert_eq!(finished.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(!named, "it would take the place of another's");
+        assert_eq!(queue.begin(), Some(closed("beta", 0)));
+        queue.finish(5, || Ok(())).unwrap();
+        assert_eq!((queue.begin(), queue.take_done()), (None, vec![(closed("beta", 0), 5)]));
+    }
 }

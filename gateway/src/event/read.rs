@@ -173,6 +173,8 @@ impl Reader {
         let rest = list.iter().filter(|segment| segment.first >= first);
         for segment in rest {
             if segment.first != at.segment {
+                // Of one that was evicted while the page was read, the rest is gone.
+                page.missed += segment.first.saturating_sub(at.cursor.next);
                 at = At::start(segment.first);
             }
             match read(&directory, &mut at, bounds, &mut wants, &mut page) {
@@ -187,6 +189,12 @@ impl Reader {
         page.cursor = at.cursor.print();
         page.next = at.cursor.next;
         Ok(page)
+    }
+
+    /// A cursor before the oldest event there is.
+    pub(super) fn begin(&self, tenant: &str) -> Result<String, ReadError> {
+        let oldest = segments::list(&self.root.join(tenant))?.first().copied();
+        Ok(At::start(oldest.map_or(0, |oldest| oldest.first)).cursor.print())
     }
 
     /// A cursor after the last event there is.

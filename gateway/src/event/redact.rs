@@ -102,6 +102,11 @@ impl Redaction {
         Self { keys, ..Self::default() }
     }
 
+    /// What is said of a tenant whose wishes are not known: nothing of people or of paths.
+    pub(super) fn strictest() -> Self {
+        Self::default().without_paths(["*"]).disclosing(Disclosure::Drop, Disclosure::Drop, None)
+    }
+
     /// Replaces the path and query of URLs whose `host/path` matches one of these: exact, or with
     /// `*` at either end.
     #[must_use]

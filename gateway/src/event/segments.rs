@@ -31,7 +31,13 @@ impl Segment {
 
     /// When it was last written to. A packed one has the time of what it was packed from.
     pub(super) fn written(&self, directory: &Path) -> io::Result<SystemTime> {
-        std::fs::metadata(self.path(directory))?.modified()
+        match std::fs::metadata(self.path(directory)) {
+            // It was packed since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::metadata(packed_path(directory, self.first))?.modified()
+            }
+            found => found?.modified(),
+        }
     }
 }
 
@@ -80,18 +86,25 @@ pub(super) fn list(directory: &Path) -> io::Result<Vec<Segment>> {
         let entry = entry?;
         let name = entry.file_name().to_str().and_then(parse);
         if let Some((first, packed)) = name {
-            match entry.metadata() {
-                Ok(metadata) => segments.push(Segment { first, bytes: metadata.len(), packed }),
-                // Evicted between the listing and now.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+            segments.extend(look_at(directory, first, packed)?);
         }
     }
     // Of a segment that is there twice the packed one counts: it is whole before it has its name.
     segments.sort_unstable_by_key(|segment| (segment.first, !segment.packed));
     segments.dedup_by_key(|segment| segment.first);
     Ok(segments)
+}
+
+/// What a name in a listing stands for by now; nothing where it was evicted since. A plain one can
+/// have been packed, under a name that the listing does not have.
+fn look_at(directory: &Path, first: u64, packed: bool) -> io::Result<Option<Segment>> {
+    let path = if packed { packed_path(directory, first) } else { path(directory, first) };
+    match std::fs::metadata(path) {
+        Ok(metadata) => Ok(Some(Segment { first, bytes: metadata.len(), packed })),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(_) if packed => Ok(None),
+        Err(_) => look_at(directory, first, true),
+    }
 }
 
 /// The tenants that have a directory, in order.
@@ -113,4 +126,29 @@ fn parse(name: &str) -> Option<(u64, bool)> {
     let packed = name.ends_with(PACKED_SUFFIX);
     let number = name.strip_suffix(if packed { PACKED_SUFFIX } else { SUFFIX })?;
     Some((number.parse().ok()?, packed))
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_segment_packed_since_it_was_listed_is_still_the_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path();
+        std::fs::write(path(directory, 0), b"plain").unwrap();
+        let listed = list(directory).unwrap();
+        let plain = Segment { first: 0, bytes: 5, packed: false };
+        assert_eq!(listed, [plain]);
+        std::fs::write(packed_path(directory, 0), b"packed").unwrap();
+        std::fs::remove_file(path(directory, 0)).unwrap();
+        assert!(plain.written(directory).is_ok());
+        let found = look_at(directory, 0, false).unwrap();
+        assert_eq!(found, Some(Segment { first: 0, bytes: 6, packed: true }));
+        std::fs::remove_file(packed_path(directory, 0)).unwrap();
+        assert!(plain.written(directory).is_err());
+        assert_eq!(look_at(directory, 0, false).unwrap(), None);
+    }
 }

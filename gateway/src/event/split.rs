@@ -12,7 +12,7 @@ use super::recover::{Checkpoint, Replay};
 use super::scan::{self, Chunk};
 use super::stats::{Duty, add, take};
 use super::store::{Batch, Evicted, Store};
-use super::wal::{FileId, Written};
+use super::wal::{FileId, Wal, Written};
 
 /// Between two rounds: long enough that a tenant's file is opened for many lines at once, short
 /// enough that an event can be read well within a second.
@@ -60,6 +60,8 @@ impl Splitter {
             let full = shared.reclaim_wanted.swap(false, Ordering::SeqCst);
             if full {
                 self.rotate(shared);
+            } else if let Err(error) = shared.wals.iter().try_for_each(Wal::rotate_full) {
+                shared.counters.refused(Duty::Split, &error);
             }
             let ticket = shared.progress.served().written;
             let done = self.round(shared);
@@ -93,9 +95,10 @@ impl Splitter {
     fn round(&mut self, shared: &Shared) -> io::Result<()> {
         for tenant in std::mem::take(&mut *shared.changed.lock()) {
             shared.heads.remove(&tenant);
+            shared.pack_queue.forget(&tenant);
             self.store.look_again(&tenant)?;
         }
-        for (closed, bytes) in std::mem::take(&mut *shared.packed.lock()) {
+        for (closed, bytes) in shared.pack_queue.take_done() {
             self.store.packed(&closed, bytes)?;
         }
         self.settle(shared)?;
@@ -122,7 +125,7 @@ impl Splitter {
         }
         let closed = self.store.take_closed();
         if !closed.is_empty() && shared.options.compress {
-            shared.pack_queue.lock().extend(closed);
+            shared.pack_queue.extend(closed);
             shared.pack_bell.ring();
         }
         Ok(())
@@ -208,7 +211,7 @@ impl Splitter {
     /// The log itself found the disk full: what it holds by now becomes a file that can go once it
     /// is split.
     fn rotate(&mut self, shared: &Shared) {
-        if let Err(error) = shared.wals.iter().try_for_each(super::wal::Wal::rotate) {
+        if let Err(error) = shared.wals.iter().try_for_each(Wal::rotate) {
             shared.counters.refused(Duty::Split, &error);
         }
         self.moved = true;

@@ -80,23 +80,28 @@ struct OpenFile {
 impl Store {
     /// Lists what is there.
     pub(super) fn open(disk: Arc<dyn Disk>, root: &Path, fsync: bool) -> io::Result<Self> {
-        let (mut tenants, mut closed) = (HashMap::new(), Vec::new());
+        let (tenants, open, closed) = (HashMap::new(), HashMap::new(), Vec::new());
+        let mut store = Self { disk, root: root.to_owned(), fsync, tenants, open, uses: 0, closed };
         for name in segments::tenants(root)? {
-            let name = name.into_boxed_str();
-            let directory = root.join(&*name);
-            let segments: VecDeque<Segment> = segments::list(&directory)?.into();
-            for segment in segments.iter().rev().skip(1) {
-                if segment.packed {
-                    // A crash between the two steps of packing left both.
-                    forget(&*disk, &segments::path(&directory, segment.first))?;
-                } else {
-                    closed.push((name.clone(), segment.first));
-                }
-            }
-            tenants.insert(name, Tenant { segments, next: None });
+            let segments = store.found(&name)?;
+            store.tenants.insert(name.into(), Tenant { segments, next: None });
         }
-        let root = root.to_owned();
-        Ok(Self { disk, root, fsync, tenants, open: HashMap::new(), uses: 0, closed })
+        Ok(store)
+    }
+
+    /// The segments on the disk; those that can be packed are noted.
+    fn found(&mut self, name: &str) -> io::Result<VecDeque<Segment>> {
+        let directory = self.root.join(name);
+        let segments: VecDeque<Segment> = segments::list(&directory)?.into();
+        for segment in segments.iter().rev().skip(1) {
+            if segment.packed {
+                // A crash between the two steps of packing left both.
+                forget(&*self.disk, &segments::path(&directory, segment.first))?;
+            } else {
+                self.closed.push((name.into(), segment.first));
+            }
+        }
+        Ok(segments)
     }
 
     /// Segments that can be packed; each is told once.
@@ -105,12 +110,14 @@ impl Store {
     }
 
     /// A closed segment has been packed into this many bytes: the plain file goes. Where the segment
-    /// was evicted meanwhile, the packed one does.
+    /// was evicted meanwhile, the packed one does; so it does where it has the number of the one
+    /// that is written to, which nobody may have packed.
     pub(super) fn packed(&mut self, closed: &Closed, bytes: u64) -> io::Result<()> {
         let (name, first) = closed;
         let directory = self.root.join(&**name);
         let segments = self.tenants.get_mut(name).map(|tenant| &mut tenant.segments);
-        let kept = segments.and_then(|all| all.iter_mut().find(|one| one.first == *first));
+        let kept =
+            segments.and_then(|all| all.iter_mut().rev().skip(1).find(|one| one.first == *first));
         let gone = match kept {
             Some(segment) => {
                 (segment.packed, segment.bytes) = (true, bytes);
@@ -124,7 +131,8 @@ impl Store {
     /// Forgets what is known of a tenant's files, and finds what is there.
     pub(super) fn look_again(&mut self, name: &str) -> io::Result<()> {
         self.open.remove(name);
-        let segments: VecDeque<Segment> = segments::list(&self.root.join(name))?.into();
+        self.closed.retain(|(tenant, _)| **tenant != *name);
+        let segments = self.found(name)?;
         if segments.is_empty() {
             self.tenants.remove(name);
         } else {
@@ -382,4 +390,27 @@ fn whole_lines(lines: &[u8], room: usize) -> usize {
 
 fn first_line(lines: &[u8]) -> usize {
     memchr::memchr(b'\n', lines).map_or(lines.len(), |newline| newline + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::event::disk::RealDisk;
+
+    #[test]
+    fn the_segment_that_is_written_to_is_not_taken_for_one_that_was_packed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::open(Arc::new(RealDisk), folder.path(), false).unwrap();
+        let mut batch = Batch::default();
+        batch.push(b"one");
+        store.append("acme", &mut batch, 1 << 20).unwrap();
+        let directory = folder.path().join("acme");
+        // Of an earlier tenant of this name.
+        std::fs::write(segments::packed_path(&directory, 0), b"another's").unwrap();
+        store.packed(&("acme".into(), 0), 9).unwrap();
+        assert!(!segments::packed_path(&directory, 0).exists());
+        assert_eq!(std::fs::read(segments::path(&directory, 0)).unwrap(), b"one\n");
+    }
 }

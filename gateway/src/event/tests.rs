@@ -15,6 +15,8 @@ mod injection;
 
 mod packed;
 
+mod power_cut;
+
 mod privacy;
 
 mod tenants;

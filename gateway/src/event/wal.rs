@@ -70,6 +70,8 @@ pub(super) struct Wal {
     buffer: Mutex<Buffer>,
     output: Mutex<Output>,
     written: Mutex<Written>,
+    /// Held by whoever begins a new file.
+    rotating: Mutex<()>,
     file_bytes_max: u64,
     fsync: bool,
 }
@@ -108,6 +110,7 @@ impl Wal {
             buffer: Mutex::default(),
             output: Mutex::new(output),
             written: Mutex::new(Written { file, bytes: 0 }),
+            rotating: Mutex::default(),
             file_bytes_max,
             fsync,
         })
@@ -137,11 +140,7 @@ impl Wal {
         // What a failed attempt left, then what came since.
         self.write_pending(&mut output, counters)?;
         std::mem::swap(&mut output.pending, &mut self.buffer.lock().frames);
-        self.write_pending(&mut output, counters)?;
-        if self.written().bytes >= self.file_bytes_max {
-            self.rotate_locked(&mut output)?;
-        }
-        Ok(())
+        self.write_pending(&mut output, counters)
     }
 
     /// Writes what it can. A frame that did not fit is cut off again: half of one would hold
@@ -196,21 +195,26 @@ impl Wal {
         self.buffer.lock().closed = true;
     }
 
-    /// Begins a new file, so that the old one can be removed once it is split.
-    pub(super) fn rotate(&self) -> io::Result<()> {
-        let mut output = self.output.lock();
-        self.rotate_locked(&mut output)
+    /// Begins a new file where this one is full. Not for whoever writes: to make a name durable can
+    /// take as long as to write all that is dirty, and meanwhile the buffer would fill up. So a
+    /// file can become somewhat larger than it should.
+    pub(super) fn rotate_full(&self) -> io::Result<()> {
+        if self.written().bytes < self.file_bytes_max { Ok(()) } else { self.rotate() }
     }
 
-    fn rotate_locked(&self, output: &mut Output) -> io::Result<()> {
+    /// Begins a new file, so that the old one can be removed once it is split.
+    pub(super) fn rotate(&self) -> io::Result<()> {
+        let _one_at_a_time = self.rotating.lock();
         let written = self.written();
         if written.bytes == 0 {
             return Ok(());
         }
-        self.disk.set_len(&output.file, written.bytes)?;
-        let file = FileId { index: written.file.index + 1, ..written.file };
-        output.file = new_file(&*self.disk, &self.directory, file)?;
-        *self.written.lock() = Written { file, bytes: 0 };
+        let next = FileId { index: written.file.index + 1, ..written.file };
+        let file = new_file(&*self.disk, &self.directory, next)?;
+        let mut output = self.output.lock();
+        self.disk.set_len(&output.file, self.written().bytes)?;
+        output.file = file;
+        *self.written.lock() = Written { file: next, bytes: 0 };
         Ok(())
     }
 
@@ -229,7 +233,8 @@ impl Wal {
                         output.unsynced.push(Arc::clone(left));
                     }
                 }
-                self.rotate_locked(&mut output)?;
+                drop(output);
+                self.rotate()?;
                 return Err(error);
             }
         }
@@ -271,6 +276,7 @@ mod tests {
         let kept = (BUFFER_BYTES_MAX >> 20) as u64;
         assert_eq!((counters.snapshot().appended, counters.snapshot().dropped), (kept, 40 - kept));
         wal.drain(&counters).unwrap();
+        wal.rotate_full().unwrap();
         wal.append("acme", &counters, megabyte);
         assert_eq!(counters.snapshot().appended, kept + 1);
         assert_eq!(wal.written().file.index, 1, "a full file makes room for the next");

@@ -4,9 +4,12 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+/// The Kafka library tells each of its retries; what became of them the sink says itself.
+const DEFAULT: &str = "info,rskafka=off";
+
 /// Starts the log. `SLUICE_LOG` sets the level (default `info`).
 pub fn start() {
-    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("SLUICE_LOG").unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     // A second start, in a test, keeps the first.
     drop(
         tracing_subscriber::fmt()

@@ -47,6 +47,12 @@ impl Event {
         Some(whole)
     }
 
+    /// Bytes of request and response together.
+    pub(super) fn traffic(&self) -> Option<Value> {
+        let (out, back) = (self.number("request_bytes"), self.number("response_bytes"));
+        (out.is_some() || back.is_some()).then(|| (out.unwrap_or(0) + back.unwrap_or(0)).into())
+    }
+
     pub(super) fn is(&self, name: &str, value: &str) -> bool {
         self.text(name) == Some(value)
     }

@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod gather;
 mod http;
+mod kafka;
 mod nats;
 mod otlp;
 mod peer;

@@ -4,6 +4,7 @@ use super::error::SinkError;
 use super::file::FilePeer;
 use super::gather::Batch;
 use super::http::HttpPeer;
+use super::kafka::KafkaPeer;
 use super::nats::NatsPeer;
 use super::s3::S3Peer;
 use super::syslog::SyslogPeer;
@@ -15,6 +16,7 @@ pub(super) enum Peer {
     Http(Box<HttpPeer>),
     Syslog(Box<SyslogPeer>),
     Nats(Box<NatsPeer>),
+    Kafka(Box<KafkaPeer>),
     S3(Box<S3Peer>),
 }
 
@@ -27,6 +29,7 @@ impl Peer {
             }
             SinkKind::Syslog => Self::Syslog(Box::new(SyslogPeer::new(sink))),
             SinkKind::Nats => Self::Nats(Box::new(NatsPeer::new(sink))),
+            SinkKind::Kafka => Self::Kafka(Box::new(KafkaPeer::new(sink))),
             SinkKind::S3 => Self::S3(Box::new(S3Peer::new(sink))),
         }
     }
@@ -39,6 +42,7 @@ impl Peer {
             Self::Http(peer) => peer.send(batch).await,
             Self::Syslog(peer) => peer.send(batch).await.map(|()| 0),
             Self::Nats(peer) => peer.send(batch).await.map(|()| 0),
+            Self::Kafka(peer) => peer.send(batch).await.map(|()| 0),
             Self::S3(peer) => peer.send(batch).await.map(|()| 0),
         }
     }

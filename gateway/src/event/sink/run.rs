@@ -15,6 +15,7 @@ use super::peer::Peer;
 use super::spec::Spec;
 use super::stats::Counts;
 use crate::config::Sink;
+use crate::event::cursor::Cursor;
 use crate::event::log::Changes;
 use crate::event::marks::Marks;
 use crate::event::read::Reader;
@@ -53,6 +54,11 @@ pub(super) struct Runner {
     /// Most events of the next batch; halved where the peer finds one too large.
     limit: usize,
     backoff: Option<ExponentialBackoff>,
+    /// The batch that was not taken. It is sent again as it is, so that what a peer knows by its
+    /// name (an object, a message) has the same one.
+    again: Option<Batch>,
+    /// The tenants were looked for once.
+    followed: bool,
 }
 
 impl Runner {
@@ -81,14 +87,16 @@ impl Runner {
             orders,
             limit,
             backoff: None,
+            again: None,
+            followed: false,
         }
     }
 
     /// The thread.
     pub(super) fn run(self) {
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(self.work()),
-            Err(error) => tracing::error!(%error, sink = self.name, "sink: no runtime"),
+        let name = self.name.clone();
+        if let Err(error) = on_own_runtime(self.work()) {
+            tracing::error!(%error, sink = name, "sink: no runtime");
         }
     }
 
@@ -160,16 +168,36 @@ impl Runner {
             self.counts.reached.remove(name.as_str());
         }
         self.keep(&gone);
+        if let Some(batch) = &mut self.again {
+            batch.places.retain(|(name, _, _)| known.binary_search(name).is_ok());
+        }
+        self.begin(&known);
         for name in known.iter().filter(|name| self.spec.has_tenant(name)) {
             self.counts.reached.entry(name.as_str().into()).or_insert(0);
         }
         gatherer.follow(known, &self.spec);
     }
 
+    /// Puts down where a tenant that is new here begins, so that what is gone by the time the peer
+    /// takes anything is missed: at its first event where it came since this sink runs, else at the
+    /// oldest kept.
+    fn begin(&mut self, known: &[String]) {
+        let first = std::mem::replace(&mut self.followed, true).then(|| Cursor::default().print());
+        let fresh = |name: &&String| self.spec.has_tenant(name) && self.marks.get(name).is_none();
+        let fresh: Vec<&String> = known.iter().filter(fresh).collect();
+        let oldest = |name: &String| self.reader.begin(name).ok();
+        let begin = |name: &String| Some((name.clone(), first.clone().or_else(|| oldest(name))?));
+        let places: Vec<(String, String)> = fresh.into_iter().filter_map(begin).collect();
+        self.keep(&places);
+    }
+
     /// One batch. `true` where there is no more for now.
     async fn turn(&mut self, gatherer: &mut Gatherer) -> bool {
-        let Self { reader, marks, heads, counts, spec, limit, .. } = self;
-        let batch = match gatherer.gather(reader, marks, heads, counts, spec, *limit) {
+        let Self { reader, marks, heads, counts, spec, limit, again, .. } = self;
+        let next = again
+            .take()
+            .map_or_else(|| gatherer.gather(reader, marks, heads, counts, spec, *limit), Ok);
+        let batch = match next {
             Ok(batch) => batch,
             Err(error) => {
                 self.failed(&SinkError::settings(error)).await;
@@ -192,6 +220,7 @@ impl Runner {
                     self.took(&batch, 1);
                 }
                 Err(error) => {
+                    self.again = Some(batch);
                     self.failed(&error).await;
                     return false;
                 }
@@ -247,5 +276,37 @@ impl Runner {
         });
         let wait = backoff.next().unwrap_or(RETRY_LONGEST);
         sleep(wait).await;
+    }
+}
+
+/// Runs it on a runtime of its own. What it left behind on other threads is not waited for: a name
+/// that is looked up can take minutes, and whoever ends the sink waits for its thread.
+fn on_own_runtime(work: impl Future<Output = ()>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(work);
+    runtime.shutdown_background();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn a_sink_that_ends_waits_for_no_look_up_of_a_name() {
+        let (answer, question) = std::sync::mpsc::channel::<()>();
+        let (asked, asking) = std::sync::mpsc::channel::<()>();
+        on_own_runtime(async move {
+            drop(tokio::task::spawn_blocking(move || {
+                asked.send(()).unwrap();
+                question.recv()
+            }));
+            asking.recv().unwrap();
+        })
+        .unwrap();
+        // The answer comes only now: to have waited for it would have been for ever.
+        drop(answer);
     }
 }

@@ -30,6 +30,8 @@ impl Spec {
         // An object of a store is paid for by the piece and read whole; all else wants small ones.
         let (events, bytes, wait_ms) = match sink.kind {
             SinkKind::S3 => (100_000, 64 << 20, 60_000),
+            // Each partition has its share, so that several are written to at once.
+            SinkKind::Kafka => (10_000, 8 << 20, 200),
             _ => (1_000, 4 << 20, 200),
         };
         let batch = &sink.batch;

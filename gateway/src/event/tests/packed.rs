@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{append, numbers, options, walk};
-use crate::event::{EventLog, Options, Reader};
+use crate::event::{EventLog, Options, Reader, TenantSettings};
 
 fn files(directory: &Path, ending: &str) -> usize {
     let entries = std::fs::read_dir(directory.join("acme")).unwrap();
@@ -80,4 +80,18 @@ async fn a_quota_counts_what_packed_segments_take() {
         .map(|entry| entry.unwrap().metadata().unwrap().len())
         .sum();
     assert!(bytes < 2 << 20, "{bytes}");
+}
+
+#[tokio::test]
+async fn what_was_still_to_be_packed_of_a_former_tenant_is_not_its_successors() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody packs: what is to be packed stays where it is.
+    let log = EventLog::open(folder.path(), options()).unwrap();
+    log.shared.pack_queue.extend(vec![("acme".into(), 0), ("beta".into(), 0)]);
+    log.forget_tenant("acme");
+    log.set_tenant("acme", TenantSettings::default());
+    append(&log, "acme", 0..1);
+    log.settle().await;
+    let left = std::iter::from_fn(|| log.shared.pack_queue.begin()).collect::<Vec<_>>();
+    assert_eq!(left, [("beta".into(), 0)]);
 }

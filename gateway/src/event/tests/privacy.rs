@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::{full, line_with};
-use crate::event::{Disclosure, Redaction};
+use super::{full, line_with, open, walk};
+use crate::event::{Disclosure, POP_TENANT, Redaction, TenantSettings};
 
 fn event(redaction: &Redaction) -> Value {
     serde_json::from_str(&line_with(&full(), redaction)).unwrap()
@@ -45,4 +45,28 @@ fn paths_that_tell_too_much_are_kept_out() {
     ] {
         assert_eq!(redaction.url(url), clean);
     }
+}
+
+#[test]
+fn a_tenant_that_is_not_set_yet_or_any_more_says_nothing_of_people() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let writer = log.writer(0);
+    writer.append("acme", &full());
+    log.set_tenant("acme", TenantSettings::default());
+    writer.append("acme", &full());
+    log.forget_tenant("acme");
+    writer.append("acme", &full());
+    writer.append(POP_TENANT, &full());
+    log.close();
+    let events = walk(&log.reader(), "acme", None, 10);
+    for event in [&events[0], &events[2]] {
+        assert_eq!(event["url"], "https://www.example.com/REDACTED");
+        for name in ["user", "from_user", "to_user", "client_ip"] {
+            assert_eq!(event[name], Value::Null, "{name}");
+        }
+    }
+    assert_eq!(events[1]["user"], "alice@acme.test");
+    assert_eq!(events[1]["client_ip"], "198.51.100.7");
+    assert_eq!(walk(&log.reader(), POP_TENANT, None, 1)[0]["client_ip"], "198.51.100.7");
 }

@@ -1,6 +1,13 @@
 //! Tenants are strangers in the log too.
 
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::{append, numbered, numbers, open, options};
+use crate::event::disk::Disk;
 use crate::event::{EventLog, Options, Redaction, TenantSettings};
 
 #[test]
@@ -42,6 +49,43 @@ fn an_eviction_is_told_in_the_tenants_own_log() {
     assert_eq!(told, log.stats().evicted);
 }
 
+/// Counts the calls that wait for the disk.
+#[derive(Default)]
+struct Counted(AtomicUsize);
+
+impl Disk for Counted {
+    fn sync(&self, _: &File) -> io::Result<()> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    fn sync_all(&self, _: &Path) -> io::Result<()> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn two_thousand_tenants_share_the_syncs_of_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Counted::default());
+    let options = Options { fsync: true, ..options() };
+    let shared = Arc::clone(&disk) as Arc<dyn Disk>;
+    let log = EventLog::open_on(shared, directory.path(), options).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for round in 0..3 {
+        for tenant in 0..2000 {
+            append(&log, &format!("tenant-{tenant}"), round..round + 1);
+        }
+        runtime.block_on(log.settle());
+    }
+    log.close();
+    // One for each flush interval in which something came, and one for each checkpoint.
+    let syncs = disk.0.load(Ordering::SeqCst);
+    assert!((3..400).contains(&syncs), "{syncs} syncs for 6,000 events of 2,000 tenants");
+    assert_eq!(log.reader().tenants().unwrap().len(), 2000);
+}
+
 #[test]
 fn two_thousand_tenants_share_a_handful_of_descriptors() {
     let directory = tempfile::tempdir().unwrap();
@@ -80,6 +124,7 @@ fn each_tenant_redacts_its_own_keys_beside_the_standard_ones() {
     let log = open(directory.path());
     let redaction = Redaction::with_keys(["employee"]);
     log.set_tenant("acme", TenantSettings { redaction, ..TenantSettings::default() });
+    log.set_tenant("other", TenantSettings::default());
     let mut record = numbered(0);
     record.http.url = Some("https://a.test/?Employee=7&token=t&page=2".into());
     for tenant in ["acme", "other"] {
@@ -91,13 +136,13 @@ fn each_tenant_redacts_its_own_keys_beside_the_standard_ones() {
     assert_eq!(url("other"), "https://a.test/?Employee=7&token=REDACTED&page=2");
 }
 
-fn bytes(directory: &std::path::Path, tenant: &str) -> u64 {
+fn bytes(directory: &Path, tenant: &str) -> u64 {
     let files = std::fs::read_dir(directory.join(tenant)).unwrap();
     files.map(|file| file.unwrap().metadata().unwrap().len()).sum()
 }
 
 /// Open files below the directory.
-fn descriptors(directory: &std::path::Path) -> usize {
+fn descriptors(directory: &Path) -> usize {
     let open = std::fs::read_dir("/proc/self/fd").unwrap();
     let targets = open.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
     targets.filter(|target| target.starts_with(directory)).count()

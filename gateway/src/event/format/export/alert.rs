@@ -17,7 +17,7 @@ pub(super) const POLICY: &[Row] = &[
     field("http_status", "status"),
     field("client_bytes", "request_bytes"),
     field("server_bytes", "response_bytes"),
-    made("numbytes", "`request_bytes` and `response_bytes` together", words::bytes),
+    made("numbytes", "`request_bytes` and `response_bytes` together", Event::traffic),
     made("all_policy_matches", "`alerts`", |event| event.get("alerts").cloned()),
     field("justification_reason", "justification"),
     made("justification_type", "`justification` where there is one", words::justification_type),

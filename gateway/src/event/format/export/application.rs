@@ -2,6 +2,7 @@
 
 use super::words;
 use crate::event::format::source::{Row, field, made, text};
+use crate::event::format::value::Event;
 
 /// What was done in which app, with what.
 pub(super) const APP: &[Row] = &[
@@ -41,7 +42,7 @@ pub(super) const APPLICATION: &[Row] = &[
     field("netskope_pop", "pop"),
     field("client_bytes", "request_bytes"),
     field("server_bytes", "response_bytes"),
-    made("numbytes", "`request_bytes` and `response_bytes` together", words::bytes),
+    made("numbytes", "`request_bytes` and `response_bytes` together", Event::traffic),
     made("conn_duration", "`total_ms` in whole seconds", words::duration),
     field("justification_reason", "justification"),
     made("justification_type", "`justification` where there is one", words::justification_type),
@@ -67,7 +68,7 @@ pub(super) const PAGE: &[Row] = &[
     field("resp_content_len", "response_bytes"),
     field("client_bytes", "request_bytes"),
     field("server_bytes", "response_bytes"),
-    made("numbytes", "`request_bytes` and `response_bytes` together", words::bytes),
+    made("numbytes", "`request_bytes` and `response_bytes` together", Event::traffic),
     made("conn_duration", "`total_ms` in whole seconds", words::duration),
     made("conn_starttime", "`time` less `total_ms`, in seconds since 1970", words::began),
     made("conn_endtime", "`time` in seconds since 1970", words::seconds),

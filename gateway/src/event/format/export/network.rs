@@ -2,6 +2,7 @@
 
 use super::words;
 use crate::event::format::source::{Row, field, made, text};
+use crate::event::format::value::Event;
 
 pub(super) const NETWORK: &[Row] = &[
     text("type", "network"),
@@ -16,7 +17,7 @@ pub(super) const NETWORK: &[Row] = &[
     field("tunnel_type", "access_method"),
     field("client_bytes", "request_bytes"),
     field("server_bytes", "response_bytes"),
-    made("numbytes", "`request_bytes` and `response_bytes` together", words::bytes),
+    made("numbytes", "`request_bytes` and `response_bytes` together", Event::traffic),
     made("session_duration", "`total_ms` in whole seconds", words::duration),
     made("start_time", "`time` less `total_ms`, in seconds since 1970", words::began),
     made("end_time", "`time` in seconds since 1970", words::seconds),

@@ -134,7 +134,7 @@ pub(super) const HOW: &[Row] = &[
     field("sc-bytes", "response_bytes"),
     field("sr-bytes", "request_bytes"),
     field("rs-bytes", "response_bytes"),
-    made("bytes", "`request_bytes` and `response_bytes` together", words::bytes),
+    made("bytes", "`request_bytes` and `response_bytes` together", Event::traffic),
     made("cs-content-type", "`content_type` of a request with a body", |event| {
         sends(event).then(|| event.get("content_type").cloned()).flatten()
     }),

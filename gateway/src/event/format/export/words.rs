@@ -70,11 +70,6 @@ pub(super) fn duration(event: &Event) -> Option<Value> {
     Some((event.millis("total_ms")? / 1000).into())
 }
 
-pub(super) fn bytes(event: &Event) -> Option<Value> {
-    let (out, back) = (event.number("request_bytes"), event.number("response_bytes"));
-    (out.is_some() || back.is_some()).then(|| (out.unwrap_or(0) + back.unwrap_or(0)).into())
-}
-
 pub(super) fn lower_user(event: &Event) -> Option<Value> {
     Some(event.text("user")?.to_lowercase().into())
 }

@@ -23,7 +23,7 @@ pub(super) const ENDS: &[Row] = &[
     number("connection_info.direction_id", 2),
     field("traffic.bytes_out", "request_bytes"),
     field("traffic.bytes_in", "response_bytes"),
-    made("traffic.bytes", "`request_bytes` and `response_bytes` together", bytes),
+    made("traffic.bytes", "`request_bytes` and `response_bytes` together", Event::traffic),
     field("tls.version", "client_tls"),
     made("tls.sni", "`sni`, where there is a `client_tls`", |event| {
         event.get("client_tls").and_then(|_| event.get("sni").cloned())
@@ -121,16 +121,11 @@ pub(super) const TUNNEL_ACTIVITY: &[Row] = &[
     field("protocol_name", "access_method"),
     field("traffic.bytes_out", "request_bytes"),
     field("traffic.bytes_in", "response_bytes"),
-    made("traffic.bytes", "`request_bytes` and `response_bytes` together", bytes),
+    made("traffic.bytes", "`request_bytes` and `response_bytes` together", Event::traffic),
     field("tls.version", "tunnel_tls"),
     field("unmapped.binding", "binding"),
     field("unmapped.tunnel_kx", "tunnel_kx"),
 ];
-
-fn bytes(event: &Event) -> Option<Value> {
-    let (out, back) = (event.number("request_bytes"), event.number("response_bytes"));
-    (out.is_some() || back.is_some()).then(|| (out.unwrap_or(0) + back.unwrap_or(0)).into())
-}
 
 fn progress(event: &Event) -> u64 {
     match event.text("state") {
