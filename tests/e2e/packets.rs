@@ -128,13 +128,17 @@ async fn two_clients_with_one_certificate_have_a_session_each() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin);
     let alice = gateway.alice();
-    let (one, two) = (dtls(&gateway, &alice).await, dtls(&gateway, &alice).await);
+    let one = dtls(&gateway, &alice).await;
+    // However long the first has been idle: it is asked.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let two = dtls(&gateway, &alice).await;
     for _ in 0..3 {
         for tunnel in [&one, &two] {
             assert!(fetch(&gateway, tunnel, &origin, "/hello").await.is_ok());
         }
     }
     assert_eq!(one.counts().handshakes + two.counts().handshakes, 2);
+    assert_eq!(opened(&gateway.events("acme").await.unwrap()), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -92,11 +92,16 @@ impl Link {
 
     /// Notes that the client was heard on `channel`, which drains from now on.
     pub fn heard(&self, channel: Channel) {
-        let since = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_ms.store(since, Ordering::Relaxed);
+        self.alive();
         if self.active.swap(channel.0, Ordering::AcqRel) != channel.0 {
             self.changed.notify_waiters();
         }
+    }
+
+    /// Notes that the client was heard, whatever it said.
+    pub fn alive(&self) {
+        let since = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard_ms.store(since, Ordering::Relaxed);
     }
 
     /// Time since the client was last heard on any channel.

@@ -19,7 +19,7 @@ use tokio::time::{interval, timeout};
 use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
-use super::session::{AWAY_TIME_MAX, Attached, Made, PacketSession, open};
+use super::session::{self, AWAY_TIME_MAX, Attached, Made, PacketSession, open};
 use super::table::{Device, Offer};
 use crate::ident::{AccessMethod, ClientIdentity, random};
 use crate::serve::pop::{TunnelGuard, Worker};
@@ -129,7 +129,7 @@ async fn tunnel(worker: Arc<Worker>, mut it: Bootstrap, first: &First, counted: 
         return refuse(&mut it.tls, 401, "no session cookie").await;
     };
     let mtu = mtu(&request, it.peer);
-    let Some(packets) = session(&worker, &it, &request, cookie, mtu, counted) else {
+    let Some(packets) = session(&worker, &it, &request, cookie, mtu, counted).await else {
         return refuse(&mut it.tls, 503, "no more tunnels").await;
     };
     let attached = packets.attach();
@@ -174,7 +174,7 @@ fn mtu(request: &TunnelRequest, peer: SocketAddr) -> u16 {
 
 /// The session that the cookie names; one of the same device that lost its DTLS; or a new one. The
 /// certificate says whose it is, so that a cookie of a gateway that is gone is good here too.
-fn session(
+async fn session(
     worker: &Arc<Worker>,
     it: &Bootstrap,
     request: &TunnelRequest,
@@ -187,7 +187,9 @@ fn session(
     if let Some(known) = tunnels.find(&device, |session| session.has_cookie(cookie)) {
         return Some(known);
     }
-    if let Some(lost) = tunnels.find(&device, PacketSession::has_lost_dtls) {
+    let mut over_dtls = tunnels.of(&device);
+    over_dtls.retain(|session| !session.has_a_cookie());
+    if let Some(lost) = session::silent(over_dtls).await {
         lost.take_cookie(cookie);
         return Some(lost);
     }

@@ -11,7 +11,7 @@ use tokio::time::sleep_until;
 use zeroize::Zeroizing;
 
 use super::cstp::DPD;
-use super::session::{Attached, Made, PacketSession, open};
+use super::session::{self, Attached, Made, PacketSession, open};
 use super::table::Device;
 use crate::ident::AccessMethod;
 use crate::serve::pop::Worker;
@@ -125,7 +125,7 @@ async fn meet(
         Some(offer) => offer.session.upgrade().ok_or(None)?,
         None => {
             let certificate = certificate.ok_or(None)?;
-            match admit(worker, way, &hello, &certificate) {
+            match admit(worker, way, &hello, &certificate).await {
                 Ok(packets) => packets,
                 Err(refusal) => {
                     // Its handshake is done: it would wait for us.
@@ -161,7 +161,7 @@ async fn hello(mailbox: &mut Mailbox) -> Option<(Box<DtlsHello>, Vec<Bytes>)> {
 }
 
 /// Checks the certificate by the code that checks those of TLS tunnels, and finds or opens the session.
-fn admit(
+async fn admit(
     worker: &Arc<Worker>,
     way: Way,
     hello: &DtlsHello,
@@ -185,7 +185,7 @@ fn admit(
     let identity = identity.map_err(refuse)?;
     let device = Device { tenant: tenant.name.clone(), serial: Arc::clone(&identity.serial) };
     // A client that lost step, moved, or comes back from TLS goes on where it was.
-    if let Some(known) = pop.packets.find(&device, PacketSession::takes_dtls) {
+    if let Some(known) = goes_on_with(worker, &device).await {
         return Ok(known);
     }
     let limits = pop.snapshot.gateway().config.limits.tunnels as usize;
@@ -199,6 +199,16 @@ fn admit(
     let sources = Sources::chosen();
     let made = Made { session, lease, device, cookie: None, sources, mtu: MTU_MIN };
     Ok(PacketSession::start(worker, &tenant, made, counted))
+}
+
+/// The session that a new DTLS connection of this device goes on with: one whose connection before is gone
+/// or gives no answer. Two clients that share a certificate each have their own.
+async fn goes_on_with(worker: &Worker, device: &Device) -> Option<Arc<PacketSession>> {
+    let sessions = worker.pop.packets.of(device);
+    if let Some(free) = sessions.iter().find(|session| !session.has_dtls()) {
+        return Some(Arc::clone(free));
+    }
+    session::silent(sessions).await
 }
 
 /// One DTLS connection and its way.
@@ -335,6 +345,7 @@ impl Connection {
                 }
                 () = session.link.take(*channel, BATCH, &mut packets) => self.send(&mut packets),
                 () = at(wake) => self.engine.tick(Instant::now(), &mut self.out),
+                () = session.asked.notified() => self.frame(Kind::DpdRequest, &[]),
                 _ = looks.tick() => {
                     let silence = self.heard.elapsed();
                     if silence > 3 * DPD {
@@ -370,6 +381,7 @@ impl Connection {
             return true;
         }
         self.heard = Instant::now();
+        attached.session.link.alive();
         for record in std::mem::take(&mut self.out.records) {
             let Ok(frame) = read_dtls(record.into()) else { continue };
             match frame.kind {

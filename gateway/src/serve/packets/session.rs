@@ -1,10 +1,10 @@
 //! One packet session: its inner network, and the channels that come and go while it lives.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -23,8 +23,11 @@ use crate::tunnel::link::{Channel, Link};
 pub(super) const AWAY_TIME_MAX: Duration = Duration::from_secs(300);
 /// Receive buffers of all flows of one session together.
 const SESSION_WINDOW_BYTES: u64 = 64 << 20;
-/// A client that is heard sends at least a question this often while it makes a new connection.
-const SILENT: Duration = Duration::from_millis(250);
+/// A client answers within a round trip; one that comes anew has its tunnel back within a second.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(300);
+/// Clients with one certificate that are asked whether they live. More are no device but a load test, and
+/// each has a session of its own.
+const SHARING_MAX: usize = 4;
 /// How often a draining session looks whether it has become idle.
 const IDLE_LOOK: Duration = Duration::from_millis(200);
 
@@ -41,6 +44,8 @@ pub(super) struct PacketSession {
     channels: watch::Sender<usize>,
     /// The live DTLS channel.
     dtls: Mutex<Option<Channel>>,
+    /// Somebody wants to know whether the client lives: its DTLS channel asks.
+    pub(super) asked: Notify,
     /// Its channels must end.
     pub(super) over: CancellationToken,
     worker: Arc<Worker>,
@@ -71,6 +76,17 @@ pub(super) fn open(
     Some((session, device))
 }
 
+/// Of these sessions one whose client does not answer.
+pub(super) async fn silent(sessions: Vec<Arc<PacketSession>>) -> Option<Arc<PacketSession>> {
+    if sessions.is_empty() || sessions.len() > SHARING_MAX {
+        return None;
+    }
+    let asked = Instant::now();
+    sessions.iter().for_each(|session| session.asked.notify_one());
+    tokio::time::sleep(ANSWER_TIME_MAX).await;
+    sessions.into_iter().find(|session| session.link.silence() >= asked.elapsed())
+}
+
 impl PacketSession {
     /// Starts the session; it runs until it is revoked, its client says goodbye or stays away.
     pub(super) fn start(
@@ -99,6 +115,7 @@ impl PacketSession {
             cookie: Mutex::new(cookie),
             channels: watch::Sender::new(0),
             dtls: Mutex::default(),
+            asked: Notify::new(),
             over: CancellationToken::new(),
             worker: Arc::clone(worker),
         });
@@ -172,16 +189,12 @@ impl PacketSession {
         self.dtls.lock().take_if(|live| *live == channel);
     }
 
-    /// Whether a client of the same device may go on with it over TLS: it has no cookie yet, and is not
-    /// heard over DTLS.
-    pub(super) fn has_lost_dtls(&self) -> bool {
-        self.cookie.lock().is_none() && self.link.silence() > SILENT
+    pub(super) fn has_a_cookie(&self) -> bool {
+        self.cookie.lock().is_some()
     }
 
-    /// Whether a new DTLS connection of the same device goes on with it: the one before is silent. Two
-    /// clients that share a certificate each have their own.
-    pub(super) fn takes_dtls(&self) -> bool {
-        self.dtls.lock().is_none() || self.link.silence() > SILENT
+    pub(super) fn has_dtls(&self) -> bool {
+        self.dtls.lock().is_some()
     }
 
     pub(super) fn is_only_channel(&self) -> bool {

@@ -54,6 +54,11 @@ impl PacketTunnels {
         self.sessions.get(device)?.iter().find(|session| fits(session)).cloned()
     }
 
+    /// All sessions of this device.
+    pub(super) fn of(&self, device: &Device) -> Vec<Arc<PacketSession>> {
+        self.sessions.get(device).map(|sessions| sessions.clone()).unwrap_or_default()
+    }
+
     pub(super) fn add(&self, device: Device, session: &Arc<PacketSession>) {
         self.sessions.entry(device).or_default().push(Arc::clone(session));
     }
