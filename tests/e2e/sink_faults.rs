@@ -79,6 +79,8 @@ async fn what_a_quota_took_before_a_sink_had_it_is_counted() {
              batch: {{ wait_ms: 20, events: 1 }}"
         )],
     );
+    // Packed in time, all of them would fit.
+    let yaml = yaml.replace("events:\n", "events:\n  compress: false\n");
     let settings = "events: { max_bytes: 96KiB }\n";
     let gateway = Gateway::build(&origin).settings(settings).gateway_yaml(&yaml).start();
     collector.answer_with(503);
