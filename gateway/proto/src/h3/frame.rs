@@ -147,6 +147,22 @@ impl FrameReader {
         }
     }
 
+    /// Bytes to come of the DATA frame under way: they may be taken off the stream by another way.
+    #[must_use]
+    pub fn data_left(&self) -> u64 {
+        match self.step {
+            Step::Data { left } => left,
+            _ => 0,
+        }
+    }
+
+    /// So many of [`FrameReader::data_left`] were taken off.
+    pub fn taken(&mut self, bytes: u64) {
+        if let Step::Data { left } = &mut self.step {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+
     /// Says that the stream ended.
     ///
     /// # Errors
@@ -161,7 +177,11 @@ impl FrameReader {
     fn begin(&mut self, kind: u64, length: u64) -> Result<Step, Fault> {
         self.check_place(kind)?;
         let too_long = |most: u64, code| {
-            if length > most { Err(Fault::new(code, "a control frame is too long")) } else { Ok(()) }
+            if length > most {
+                Err(Fault::new(code, "a control frame is too long"))
+            } else {
+                Ok(())
+            }
         };
         match kind {
             DATA => return Ok(Step::Data { left: length }),

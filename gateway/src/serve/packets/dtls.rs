@@ -1,4 +1,4 @@
-//! The UDP port: each datagram to its connection, and each connection to its session.
+//! DTLS: each datagram to its connection, and each connection to its session.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::ident::AccessMethod;
 use crate::serve::pop::Worker;
 use crate::serve::refused;
 use crate::snapshot::Tenant;
-use crate::socket::{Buffers, UdpPort, Way};
+use crate::socket::{UdpPort, Way};
 use crate::stream::packet::Sources;
 use crate::tunnel::accept::{HANDSHAKE_TIME_MAX, Refusal, RefusalReason, TunnelTls};
 use crate::tunnel::dtls::{Broken, Delivered, DtlsIdentity, Engine, Mailbox, Modern, Output, Psk};
@@ -28,36 +28,14 @@ const HELLO_TIME_MAX: Duration = Duration::from_secs(2);
 const HELLO_DATAGRAMS_MAX: usize = 16;
 /// Packets sent between two looks at everything else: what one send can carry.
 const BATCH: usize = 48;
-/// After a failed read the port rests, instead of spinning.
-const REST: Duration = Duration::from_millis(50);
 /// Packet sizes that are tried on a path: Ethernet with IPv4 and IPv6 outside, common tunnels, and the
 /// least that IPv6 inside needs (RFC 8899 section 5).
 const PATHS: [u16; 4] = [1_500, 1_480, 1_428, 1_400];
 const MTU_MIN: u16 = 1_280;
 
-/// Serves one socket of the UDP port until the process stops.
-pub(in crate::serve) async fn serve(worker: Arc<Worker>, port: UdpPort) {
-    let port = Arc::new(port);
-    let mut buffers = Buffers::default();
-    let stopping = worker.pop.stopping.clone();
-    loop {
-        let read = port.receive(&mut buffers, |way, datagram| take(&worker, &port, way, datagram));
-        tokio::select! {
-            read = read => if let Err(error) = read {
-                tracing::warn!("the UDP port: {error}");
-                tokio::time::sleep(REST).await;
-            },
-            () = stopping.cancelled() => return,
-        }
-    }
-}
-
-/// Gives one datagram to whom it belongs (RFC 9443 section 3).
-fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8]) {
+/// Gives one datagram to its connection.
+pub(in crate::serve) fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8]) {
     let metrics = &worker.pop.metrics;
-    if !matches!(datagram.first(), Some(20..=63)) {
-        return metrics.datagram_dropped("unknown");
-    }
     let datagram = Bytes::copy_from_slice(datagram);
     let peers = &worker.pop.packets.peers;
     match peers.deliver(way.peer, &datagram) {

@@ -1,0 +1,134 @@
+//! The UDP port: which protocol a datagram is of, and to which worker it goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::packets;
+use super::pop::Worker;
+use crate::socket::{Batch, Buffers, Inbox, UdpPort};
+use crate::tunnel::quic::{Ids, Route, destination};
+
+/// After a failed read the port rests, instead of spinning.
+const REST: Duration = Duration::from_millis(50);
+
+/// The protocols of the port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Dtls,
+    Quic,
+}
+
+impl Protocol {
+    /// By the first byte (RFC 9443 section 3): STUN, ZRTP and TURN are not spoken here.
+    fn of(datagram: &[u8]) -> Option<Self> {
+        match datagram.first()? {
+            20..=63 => Some(Self::Dtls),
+            64..=127 | 192..=255 => Some(Self::Quic),
+            _ => None,
+        }
+    }
+}
+
+/// The workers' inboxes, and how a datagram says to which it goes.
+pub(super) struct Sorter {
+    pub(super) ids: Arc<Ids>,
+    pub(super) inboxes: Vec<Arc<Inbox>>,
+}
+
+/// Reads one socket of the UDP port until the process stops.
+pub(super) async fn serve(worker: Arc<Worker>, port: Arc<UdpPort>, sorter: Arc<Sorter>) {
+    let mut buffers = Buffers::default();
+    let stopping = worker.pop.stopping.clone();
+    loop {
+        let read = port.receive(&mut buffers, |batch| sorter.take(&worker, &port, &batch));
+        tokio::select! {
+            read = read => if let Err(error) = read {
+                tracing::warn!("the UDP port: {error}");
+                tokio::time::sleep(REST).await;
+            },
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+impl Sorter {
+    /// Gives what came together to whom it belongs.
+    fn take(&self, worker: &Arc<Worker>, port: &Arc<UdpPort>, batch: &Batch<'_>) {
+        if all_of_one_connection(batch) {
+            return self.put(worker, batch);
+        }
+        for datagram in batch.datagrams() {
+            match Protocol::of(datagram) {
+                Some(Protocol::Dtls) => packets::take_dtls(worker, port, batch.way, datagram),
+                Some(Protocol::Quic) => self.put(worker, &batch.only(datagram)),
+                None => worker.pop.metrics.datagram_dropped("unknown"),
+            }
+        }
+    }
+
+    /// Gives datagrams of one QUIC connection to its worker.
+    fn put(&self, worker: &Worker, batch: &Batch<'_>) {
+        let first = batch.datagrams().next().unwrap_or_default();
+        let index = match self.ids.route(first) {
+            Route::Worker(index) => index.into(),
+            // A process that is no more: the endpoint answers with a stateless reset. (One that
+            // still drains has to get these handed over; that is the seam.)
+            Route::Here | Route::Elsewhere(_) => worker.index,
+        };
+        match self.inboxes.get(index) {
+            Some(inbox) if inbox.put(batch) => {}
+            Some(_) => worker.pop.metrics.datagram_dropped("queue"),
+            None => worker.pop.metrics.datagram_dropped("stray"),
+        }
+    }
+}
+
+/// Whether these are datagrams of QUIC, all to one id.
+fn all_of_one_connection(batch: &Batch<'_>) -> bool {
+    let mut datagrams = batch.datagrams();
+    let Some(first) = datagrams.next() else { return false };
+    let id = destination(first);
+    Protocol::of(first) == Some(Protocol::Quic)
+        && datagrams.all(|datagram| {
+            Protocol::of(datagram) == Some(Protocol::Quic)
+                && id.is_some()
+                && destination(datagram) == id
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+    use crate::socket::Way;
+
+    #[test]
+    fn dt_18_every_first_byte_has_its_protocol_or_none() {
+        for byte in 0..=255_u8 {
+            let expected = match byte {
+                0..=19 | 128..=191 => None,
+                20..=63 => Some(Protocol::Dtls),
+                64..=127 | 192..=255 => Some(Protocol::Quic),
+            };
+            assert_eq!(Protocol::of(&[byte, 1, 2]), expected, "{byte}");
+        }
+        assert_eq!(Protocol::of(&[]), None);
+    }
+
+    #[test]
+    fn only_datagrams_of_one_connection_stay_together() {
+        let way = Way { peer: "192.0.2.1:9".parse().unwrap(), local: None };
+        let datagram = |first: u8, id: u8| [&[first][..], &[id; 16], &[9; 13]].concat();
+        let together = |datagrams: &[Vec<u8>]| {
+            let joined = datagrams.concat();
+            all_of_one_connection(&Batch { way, ecn: None, size: 30, joined: &joined })
+        };
+        assert!(together(&[datagram(0x41, 1), datagram(0x5f, 1)]));
+        assert!(!together(&[datagram(0x41, 1), datagram(0x41, 2)]));
+        assert!(!together(&[datagram(0x41, 1), datagram(0x17, 1)]));
+        assert!(!together(&[datagram(0x17, 1), datagram(0x41, 1)]));
+        assert!(!together(&[datagram(0x41, 1), vec![0x41, 1]]));
+        assert!(!together(&[]));
+    }
+}
