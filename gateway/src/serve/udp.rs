@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::packets;
 use super::pop::Worker;
-use crate::socket::{Batch, Buffers, Inbox, UdpPort};
+use crate::socket::{Batch, Buffers, Inbox, Known, UdpPort};
 use crate::tunnel::quic::{Ids, Route, destination};
 
 /// After a failed read the port rests, instead of spinning.
@@ -69,14 +69,14 @@ impl Sorter {
     /// Gives datagrams of one QUIC connection to its worker.
     fn put(&self, worker: &Worker, batch: &Batch<'_>) {
         let first = batch.datagrams().next().unwrap_or_default();
-        let index = match self.ids.route(first) {
-            Route::Worker(index) => index.into(),
-            // A process that is no more: the endpoint answers with a stateless reset. (One that
+        let (index, known) = match self.ids.route(first) {
+            Route::Worker(index) => (index.into(), Known::Client),
+            // Of a process that is no more: the endpoint answers with a stateless reset. (One that
             // still drains has to get these handed over; that is the seam.)
-            Route::Here | Route::Elsewhere(_) => worker.index,
+            Route::Here | Route::Elsewhere(_) => (worker.index, Known::Stranger),
         };
         match self.inboxes.get(index) {
-            Some(inbox) if inbox.put(batch) => {}
+            Some(inbox) if inbox.put(batch, known) => {}
             Some(_) => worker.pop.metrics.datagram_dropped("queue"),
             None => worker.pop.metrics.datagram_dropped("stray"),
         }

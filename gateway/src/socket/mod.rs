@@ -5,8 +5,9 @@ mod limits;
 mod listen;
 mod quic;
 mod udp;
+mod unproven;
 
-pub use inbox::Inbox;
+pub use inbox::{Inbox, Known};
 pub use limits::{raise_descriptor_limit, refuse_core_dumps};
 pub use listen::{Accepting, bind};
 pub use quic::QuicSocket;

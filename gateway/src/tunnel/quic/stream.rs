@@ -251,7 +251,9 @@ fn write_error(error: &WriteError) -> io::Error {
 
 impl Drop for QuicStream {
     fn drop(&mut self) {
-        if !self.finished {
+        if self.finished {
+            self.shared.deliver_rest(&self.send);
+        } else {
             let code = if self.tunnel { Code::CONNECT_ERROR } else { Code::INTERNAL_ERROR };
             // It may have been stopped by the client.
             drop(self.send.reset(number(code)));
