@@ -6,10 +6,13 @@ use std::time::Duration;
 use super::packets;
 use super::pop::Worker;
 use crate::socket::{Batch, Buffers, Inbox, Known, UdpPort};
-use crate::tunnel::quic::{Ids, Route, destination};
+use crate::tunnel::quic::{Generation, Ids, Route, destination};
 
 /// After a failed read the port rests, instead of spinning.
 const REST: Duration = Duration::from_millis(50);
+/// How often other processes at the port are looked for: a session that a new one has is asked for by
+/// then.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The protocols of the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +32,14 @@ impl Protocol {
     }
 }
 
+/// How a datagram came to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Came {
+    Directly,
+    /// Another process passed it on; it is not passed on again.
+    HandedOver,
+}
+
 /// The workers' inboxes, and how a datagram says to which it goes.
 pub(super) struct Sorter {
     pub(super) ids: Arc<Ids>,
@@ -40,7 +51,8 @@ pub(super) async fn serve(worker: Arc<Worker>, port: Arc<UdpPort>, sorter: Arc<S
     let mut buffers = Buffers::default();
     let stopping = worker.pop.stopping.clone();
     loop {
-        let read = port.receive(&mut buffers, |batch| sorter.take(&worker, &port, &batch));
+        let read =
+            port.receive(&mut buffers, |batch| sorter.take(&worker, &port, &batch, Came::Directly));
         tokio::select! {
             read = read => if let Err(error) = read {
                 tracing::warn!("the UDP port: {error}");
@@ -51,28 +63,58 @@ pub(super) async fn serve(worker: Arc<Worker>, port: Arc<UdpPort>, sorter: Arc<S
     }
 }
 
+/// Serves what other processes at the same port pass on, until this one stops. Answers leave from
+/// `port`.
+pub(super) async fn serve_handed_over(
+    worker: Arc<Worker>,
+    port: Arc<UdpPort>,
+    sorter: Arc<Sorter>,
+) {
+    let Some(handover) = &worker.pop.handover else { return };
+    let mut buffer = Vec::new();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            read = handover.receive(&mut buffer, |way, datagram| {
+                let batch = Batch { way, ecn: None, size: datagram.len(), joined: datagram };
+                sorter.take(&worker, &port, &batch, Came::HandedOver);
+            }) => if let Err(error) = read {
+                tracing::warn!("the handover socket: {error}");
+                tokio::time::sleep(REST).await;
+            },
+            _ = looks.tick() => handover.look(),
+            () = worker.pop.stopping.cancelled() => return,
+        }
+    }
+}
+
 impl Sorter {
     /// Gives what came together to whom it belongs.
-    fn take(&self, worker: &Arc<Worker>, port: &Arc<UdpPort>, batch: &Batch<'_>) {
+    fn take(&self, worker: &Arc<Worker>, port: &Arc<UdpPort>, batch: &Batch<'_>, came: Came) {
         if all_of_one_connection(batch) {
-            return self.put(worker, batch);
+            return self.put(worker, batch, came);
         }
         for datagram in batch.datagrams() {
             match Protocol::of(datagram) {
-                Some(Protocol::Dtls) => packets::take_dtls(worker, port, batch.way, datagram),
-                Some(Protocol::Quic) => self.put(worker, &batch.only(datagram)),
+                Some(Protocol::Dtls) => {
+                    packets::take_dtls(worker, port, batch.way, datagram, came);
+                }
+                Some(Protocol::Quic) => self.put(worker, &batch.only(datagram), came),
                 None => worker.pop.metrics.datagram_dropped("unknown"),
             }
         }
     }
 
-    /// Gives datagrams of one QUIC connection to its worker.
-    fn put(&self, worker: &Worker, batch: &Batch<'_>) {
+    /// Gives datagrams of one QUIC connection to its worker, or to the process that has it.
+    fn put(&self, worker: &Worker, batch: &Batch<'_>, came: Came) {
         let first = batch.datagrams().next().unwrap_or_default();
-        let (index, known) = match self.ids.route(first) {
+        let route = self.ids.route(first);
+        if came == Came::Directly && pass_on(worker, batch, route) {
+            return;
+        }
+        let (index, known) = match route {
             Route::Worker(index) => (index.into(), Known::Client),
-            // Of a process that is no more: the endpoint answers with a stateless reset. (One that
-            // still drains has to get these handed over; that is the seam.)
+            // What is of a process that is no more is answered with a stateless reset.
             Route::Here | Route::Elsewhere(_) => (worker.index, Known::Stranger),
         };
         match self.inboxes.get(index) {
@@ -81,6 +123,27 @@ impl Sorter {
             None => worker.pop.metrics.datagram_dropped("stray"),
         }
     }
+}
+
+/// Passes on what another process at the port has, and, while this one drains, what opens something.
+fn pass_on(worker: &Worker, batch: &Batch<'_>, route: Route) -> bool {
+    let Some(handover) = &worker.pop.handover else { return false };
+    let mut passed = false;
+    for datagram in batch.datagrams() {
+        let done = match route {
+            Route::Worker(_) => false,
+            Route::Elsewhere(Generation(number)) => handover.to(number.into(), batch.way, datagram),
+            Route::Here if worker.pop.draining.is_cancelled() => {
+                handover.to_newest(batch.way, datagram)
+            }
+            Route::Here => false,
+        };
+        if done {
+            worker.pop.metrics.datagrams_handed_over_total.inc();
+        }
+        passed |= done;
+    }
+    passed
 }
 
 /// Whether these are datagrams of QUIC, all to one id.

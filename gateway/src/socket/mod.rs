@@ -1,5 +1,6 @@
 //! Sockets: listeners, and what the operating system has to be told about them.
 
+mod handover;
 mod inbox;
 mod limits;
 mod listen;
@@ -7,6 +8,7 @@ mod quic;
 mod udp;
 mod unproven;
 
+pub use handover::Handover;
 pub use inbox::{Inbox, Known};
 pub use limits::{raise_descriptor_limit, refuse_core_dumps};
 pub use listen::{Accepting, bind};

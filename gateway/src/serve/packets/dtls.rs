@@ -16,6 +16,7 @@ use super::table::Device;
 use crate::ident::AccessMethod;
 use crate::serve::pop::Worker;
 use crate::serve::refused;
+use crate::serve::udp::Came;
 use crate::snapshot::Tenant;
 use crate::socket::{UdpPort, Way};
 use crate::stream::packet::Sources;
@@ -34,22 +35,39 @@ const PATHS: [u16; 4] = [1_500, 1_480, 1_428, 1_400];
 const MTU_MIN: u16 = 1_280;
 
 /// Gives one datagram to its connection.
-pub(in crate::serve) fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8]) {
+pub(in crate::serve) fn take(
+    worker: &Arc<Worker>,
+    port: &Arc<UdpPort>,
+    way: Way,
+    datagram: &[u8],
+    came: Came,
+) {
     let metrics = &worker.pop.metrics;
+    let handover = worker.pop.handover.as_ref().filter(|_| came == Came::Directly);
     let datagram = Bytes::copy_from_slice(datagram);
     let peers = &worker.pop.packets.peers;
     match peers.deliver(way.peer, &datagram) {
         Delivered::Yes => {}
         Delivered::Full => metrics.datagram_dropped("queue"),
-        Delivered::Stray => metrics.datagram_dropped("stray"),
+        Delivered::Stray => {
+            if handover.is_some_and(|it| it.to_others(way, &datagram)) {
+                metrics.datagrams_handed_over_total.inc();
+            } else {
+                metrics.datagram_dropped("stray");
+            }
+        }
         // Draining: clients go elsewhere.
-        Delivered::First if worker.pop.draining.is_cancelled() => {}
+        Delivered::First if came == Came::Directly && worker.pop.draining.is_cancelled() => {
+            if handover.is_some_and(|it| it.to_newest(way, &datagram)) {
+                metrics.datagrams_handed_over_total.inc();
+            }
+        }
         Delivered::First => match peers.open(way.peer) {
             Some(mailbox) => {
                 let _first = peers.deliver(way.peer, &datagram);
                 let (worker, port) = (Arc::clone(worker), Arc::clone(port));
                 let tasks = worker.pop.tasks.clone();
-                tasks.spawn(peer(worker, port, way, mailbox));
+                tasks.spawn(peer(worker, port, way, mailbox, came));
             }
             None => metrics.datagram_dropped("limit"),
         },
@@ -57,10 +75,10 @@ pub(in crate::serve) fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way
 }
 
 /// One peer, from its first datagram to its end.
-async fn peer(worker: Arc<Worker>, port: Arc<UdpPort>, way: Way, mut mailbox: Mailbox) {
+async fn peer(worker: Arc<Worker>, port: Arc<UdpPort>, way: Way, mut mailbox: Mailbox, came: Came) {
     let evicted = mailbox.evicted.clone();
     let met = tokio::select! {
-        met = meet(&worker, &port, way, &mut mailbox) => met,
+        met = meet(&worker, &port, way, &mut mailbox, came) => met,
         () = evicted.cancelled() => Err(None),
         () = worker.pop.stopping.cancelled() => Err(None),
     };
@@ -82,6 +100,7 @@ async fn meet(
     port: &Arc<UdpPort>,
     way: Way,
     mailbox: &mut Mailbox,
+    came: Came,
 ) -> Result<(Connection, Attached), Option<Refusal>> {
     let (hello, flight) = hello(mailbox).await.ok_or(None)?;
     let offer = worker.pop.packets.offered(&hello.hello.session_id);
@@ -89,7 +108,16 @@ async fn meet(
         // Nobody but the client of a live TLS channel knows its App-ID.
         Some(offer) => Connection::psk(port, way, &offer.key),
         None if hello.offers_1_3() => Connection::modern(worker, port, way, &hello)?,
-        None => None,
+        None => {
+            // Its TLS channel may be with another process; what follows goes there as nobody's here.
+            let handover = worker.pop.handover.as_ref().filter(|_| came == Came::Directly);
+            if let Some(handover) = handover {
+                for datagram in &flight {
+                    let _passed = handover.to_others(way, datagram);
+                }
+            }
+            None
+        }
     }
     .ok_or(None)?;
     let handshake = connection.handshake(&flight, mailbox);
