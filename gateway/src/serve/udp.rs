@@ -126,24 +126,26 @@ impl Sorter {
 }
 
 /// Passes on what another process at the port has, and, while this one drains, what opens something.
+/// True where it is not ours, though it be lost: an answer of ours would end what another has.
 fn pass_on(worker: &Worker, batch: &Batch<'_>, route: Route) -> bool {
     let Some(handover) = &worker.pop.handover else { return false };
-    let mut passed = false;
+    let number = match route {
+        Route::Elsewhere(Generation(number)) if handover.lives(number.into()) => Some(number),
+        Route::Here if worker.pop.draining.is_cancelled() && handover.has_newer() => None,
+        _ => return false,
+    };
     for datagram in batch.datagrams() {
-        let done = match route {
-            Route::Worker(_) => false,
-            Route::Elsewhere(Generation(number)) => handover.to(number.into(), batch.way, datagram),
-            Route::Here if worker.pop.draining.is_cancelled() => {
-                handover.to_newest(batch.way, datagram)
-            }
-            Route::Here => false,
+        let passed = match number {
+            Some(number) => handover.to(number.into(), batch.way, datagram),
+            None => handover.to_newest(batch.way, datagram),
         };
-        if done {
+        if passed {
             worker.pop.metrics.datagrams_handed_over_total.inc();
+        } else {
+            worker.pop.metrics.datagram_dropped("queue");
         }
-        passed |= done;
     }
-    passed
+    true
 }
 
 /// Whether these are datagrams of QUIC, all to one id.

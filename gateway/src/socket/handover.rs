@@ -72,6 +72,18 @@ impl Handover {
         }
     }
 
+    /// Whether the process with this number is there.
+    #[must_use]
+    pub fn lives(&self, number: u64) -> bool {
+        self.others.read().contains(&number)
+    }
+
+    /// Whether there is a process after this one.
+    #[must_use]
+    pub fn has_newer(&self) -> bool {
+        self.others.read().iter().any(|other| *other > self.own)
+    }
+
     /// Passes a datagram to every other process, the newest first: it is known to be one of theirs,
     /// and only that one can read it. False where there is nobody.
     pub fn to_others(&self, way: Way, datagram: &[u8]) -> bool {
