@@ -37,6 +37,7 @@ mod pages;
 mod policy;
 mod programs;
 mod psk_peers;
+mod quic;
 mod sdks;
 mod shapes;
 mod sink_faults;

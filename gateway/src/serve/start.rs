@@ -11,10 +11,11 @@ use policy::catalog::Catalog;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::packets::{self, PacketTunnels};
+use super::packets::PacketTunnels;
 use super::pop::{Parts, Pop, Worker};
 use super::tenancy::root_source;
-use super::{drain, tunnel, upkeep};
+use super::udp::Sorter;
+use super::{drain, quic, tunnel, udp, upkeep};
 use crate::admin;
 use crate::config;
 use crate::event::{EventLog, Options};
@@ -23,14 +24,16 @@ use crate::ident::TenantName;
 use crate::limit::hold::HoldBudget;
 use crate::limit::window::ProcessWindow;
 use crate::origin::resolve::{NameServers, Resolver, ResolverSettings};
-use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Watcher};
+use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Tenant, Watcher};
 use crate::socket::{
-    Accepting, Handover, UdpPort, bind, raise_descriptor_limit, refuse_core_dumps,
+    Accepting, Handover, Inbox, QuicSocket, UdpPort, bind, raise_descriptor_limit,
+    refuse_core_dumps,
 };
 use crate::stream::packet::AddressPool;
 use crate::telemetry::{self, Metrics};
 use crate::tls::Roots;
 use crate::tunnel::dtls::modern_config;
+use crate::tunnel::quic::{Chooser, QuicEndpoint, QuicKeys};
 
 /// Held bodies may use this share of the process's memory limit.
 const HOLD_SHARE: u64 = 4;
@@ -52,6 +55,8 @@ pub enum ServeError {
     Catalog(String),
     #[error("the resolver cannot be set up: {0}")]
     Resolver(String),
+    #[error("QUIC cannot be served: {0}")]
+    Quic(String),
     #[error("the admin endpoint cannot be set up: {0}")]
     Admin(String),
     #[error("metrics cannot be declared: {0}")]
@@ -113,13 +118,7 @@ async fn serve(
     let admin = admin.serve(listeners.admin).map_err(ServeError::Admin)?;
     let accepting = pop.tasks.clone();
     accepting.spawn(accept_tunnels(listeners.tunnel, Arc::clone(&crew)));
-    let ports: Vec<_> = listeners.udp.into_iter().map(Arc::new).collect();
-    for (worker, port) in crew.iter().zip(&ports) {
-        tokio::spawn(packets::serve_udp(Arc::clone(worker), Arc::clone(port)));
-    }
-    if let (Some(worker), Some(port)) = (crew.first(), ports.first()) {
-        tokio::spawn(packets::serve_handed_over(Arc::clone(worker), Arc::clone(port)));
-    }
+    serve_udp(&crew, listeners.udp)?;
     for (listener, tenant) in listeners.explicit {
         accepting.spawn(accept_explicit(listener, tenant, Arc::clone(&crew)));
     }
@@ -130,6 +129,37 @@ async fn serve(
     drain::drain(&pop).await;
     admin.abort();
     events.close();
+    Ok(())
+}
+
+/// Serves the UDP port: one reader and one QUIC endpoint for each worker.
+fn serve_udp(crew: &[Arc<Worker>], ports: Vec<UdpPort>) -> Result<(), ServeError> {
+    let Some(pop) = crew.first().map(|worker| Arc::clone(&worker.pop)) else { return Ok(()) };
+    let failed = |error: String| ServeError::Quic(error);
+    // Processes that share the port read each other's connection ids.
+    let shared = pop.snapshot.gateway().config.listen.handover.clone();
+    let file = shared.map_or_else(|| pop.snapshot.layout().quic_key(), |it| it.join("quic.key"));
+    let keys =
+        QuicKeys::load(&file, SystemTime::now()).map_err(|error| failed(error.to_string()))?;
+    let tenancies = Arc::clone(&pop);
+    let config_of = move |tenant: &Arc<Tenant>| Arc::clone(&tenancies.tenancy(tenant).tunnel);
+    let chooser = Chooser::new(pop.snapshot.clone(), Box::new(config_of));
+    let chooser = Arc::new(chooser.map_err(|error| failed(error.to_string()))?);
+    let inboxes: Vec<Arc<Inbox>> = crew.iter().map(|_| Arc::default()).collect();
+    let sorter = Arc::new(Sorter { ids: Arc::clone(&keys.ids), inboxes: inboxes.clone() });
+    let ports: Vec<_> = ports.into_iter().map(Arc::new).collect();
+    if let (Some(worker), Some(port)) = (crew.first(), ports.first()) {
+        let (worker, port) = (Arc::clone(worker), Arc::clone(port));
+        tokio::spawn(udp::serve_handed_over(worker, port, Arc::clone(&sorter)));
+    }
+    for (number, ((worker, port), inbox)) in crew.iter().zip(ports).zip(inboxes).enumerate() {
+        let socket = QuicSocket::new(Arc::clone(&port), inbox);
+        let number = u16::try_from(number).unwrap_or(u16::MAX);
+        let endpoint = QuicEndpoint::new(socket, &keys, number, Arc::clone(&chooser))
+            .map_err(|error| failed(error.to_string()))?;
+        tokio::spawn(quic::serve(Arc::clone(worker), endpoint));
+        tokio::spawn(udp::serve(Arc::clone(worker), port, Arc::clone(&sorter)));
+    }
     Ok(())
 }
 

@@ -85,11 +85,6 @@ impl Handover {
         self.pass(|other| other > self.own && Some(other) == newest, way, datagram)
     }
 
-    /// Passes a datagram to the process whose number ends in this byte.
-    pub fn to(&self, low_byte: u8, way: Way, datagram: &[u8]) -> bool {
-        self.pass(|other| other.to_le_bytes().first() == Some(&low_byte), way, datagram)
-    }
-
     fn pass(&self, to: impl Fn(u64) -> bool, way: Way, datagram: &[u8]) -> bool {
         let to: Vec<u64> = self.others.read().iter().copied().filter(|it| to(*it)).collect();
         if to.is_empty() {
@@ -225,8 +220,6 @@ mod tests {
         assert!(old.to_newest(ways[0], b"a hello"));
         assert!(!new.to_newest(ways[0], b"I am the newest"));
         assert_eq!(next(&new).await.1, b"a hello");
-        assert!(new.to(1, ways[0], b"by number") && !new.to(7, ways[0], b"nobody's number"));
-        assert_eq!(next(&old).await.1, b"by number");
         drop(old);
         new.look();
         assert!(!new.to_others(ways[0], b"it has gone"));

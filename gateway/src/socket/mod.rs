@@ -1,11 +1,15 @@
 //! Sockets: listeners, and what the operating system has to be told about them.
 
 mod handover;
+mod inbox;
 mod limits;
 mod listen;
+mod quic;
 mod udp;
 
 pub use handover::Handover;
+pub use inbox::Inbox;
 pub use limits::{raise_descriptor_limit, refuse_core_dumps};
 pub use listen::{Accepting, bind};
-pub use udp::{Buffers, UdpPort, Way};
+pub use quic::QuicSocket;
+pub use udp::{Batch, Buffers, UdpPort, Way};

@@ -35,6 +35,7 @@ pub struct Metrics {
     packets_dropped_total: IntCounterVec,
     datagrams_dropped_total: IntCounterVec,
     pub datagrams_handed_over_total: IntCounter,
+    pub quic_retries_total: IntCounter,
     limit_refusals_total: IntCounterVec,
     pub events_total: IntGauge,
     pub events_dropped_total: IntGauge,
@@ -131,6 +132,10 @@ impl Metrics {
             datagrams_handed_over_total: to.counter(
                 "sluice_datagrams_handed_over_total",
                 "Datagrams that another process at the same port was given.",
+            )?,
+            quic_retries_total: to.counter(
+                "sluice_quic_retries_total",
+                "QUIC clients that were asked to show that their address is theirs.",
             )?,
             exchanges_total: to.counters(
                 "sluice_exchanges_total",
