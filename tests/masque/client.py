@@ -117,7 +117,6 @@ async def fetch(client, options):
         if not piece:
             break
         body += piece
-    client.send(stream, b"", end=True)
     head, _, body = body.partition(b"\r\n\r\n")
     status = int(head.split(b" ")[1])
     return {"connect": {":status": "200"}, "status": status, "bytes": len(body), "issuer": issuer,

@@ -218,6 +218,7 @@ async fn drive(tunnel: &Arc<Tunnel>, mut http3: Http3) -> QuicEnding {
                 tunnel.running.close();
             }
             () = tunnel.running.wait(), if drain == Drain::Refusing => {
+                http3.delivered().await;
                 http3.close();
                 return QuicEnding::Drained;
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::packets;
 use super::pop::Worker;
-use crate::socket::{Batch, Buffers, Handover, Inbox, UdpPort, Way};
+use crate::socket::{Batch, Buffers, Handover, Inbox, Known, UdpPort, Way};
 use crate::tunnel::quic::{Ids, Route, destination};
 
 /// How often other processes at the port are looked for: a session that a new one has is asked for by
@@ -122,13 +122,13 @@ impl Sorter {
         {
             return worker.pop.metrics.datagrams_handed_over_total.inc();
         }
-        let index = match route {
-            Route::Worker(index) => index.into(),
+        let (index, known) = match route {
+            Route::Worker(index) => (index.into(), Known::Client),
             // Of a process that is no more: the endpoint answers with a stateless reset.
-            Route::Here | Route::Elsewhere(_) => worker.index,
+            Route::Here | Route::Elsewhere(_) => (worker.index, Known::Stranger),
         };
         match self.inboxes.get(index) {
-            Some(inbox) if inbox.put(batch) => {}
+            Some(inbox) if inbox.put(batch, known) => {}
             Some(_) => worker.pop.metrics.datagram_dropped("queue"),
             None => worker.pop.metrics.datagram_dropped("stray"),
         }

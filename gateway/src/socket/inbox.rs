@@ -3,12 +3,14 @@
 
 use std::collections::VecDeque;
 use std::io::IoSliceMut;
+use std::net::SocketAddr;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
 use quinn_udp::{EcnCodepoint, RecvMeta};
 
 use super::udp::{Batch, Way};
+use super::unproven::Unproven;
 
 /// What may wait: 10 ms at 3 Gbit/s, as much as the kernel keeps for us.
 const WAITING_BYTES_MAX: usize = 4 << 20;
@@ -17,7 +19,19 @@ const BATCH_BYTES: usize = 128;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Inbox(Mutex<Waiting>);
+pub struct Inbox {
+    waiting: Mutex<Waiting>,
+    unproven: Unproven,
+}
+
+/// Who sent a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Somebody who has received an id of ours.
+    Client,
+    /// Anybody.
+    Stranger,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -37,8 +51,12 @@ struct Arrived {
 impl Inbox {
     /// Puts a batch in; false where there is no room.
     #[must_use]
-    pub fn put(&self, batch: &Batch<'_>) -> bool {
-        let mut waiting = self.0.lock();
+    pub fn put(&self, batch: &Batch<'_>, known: Known) -> bool {
+        match known {
+            Known::Client => self.unproven.proven(batch.way.peer),
+            Known::Stranger => self.unproven.received(batch.way.peer, batch.joined.len()),
+        }
+        let mut waiting = self.waiting.lock();
         let bytes = batch.joined.len() + BATCH_BYTES;
         if waiting.bytes + bytes > WAITING_BYTES_MAX {
             return false;
@@ -55,6 +73,11 @@ impl Inbox {
         true
     }
 
+    /// Whether so many bytes of a handshake may go to `peer`.
+    pub(super) fn allows(&self, peer: SocketAddr, bytes: usize) -> bool {
+        self.unproven.allows(peer, bytes)
+    }
+
     /// Takes batches out, one to a buffer.
     pub(super) fn poll_take(
         &self,
@@ -62,7 +85,7 @@ impl Inbox {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<usize> {
-        let mut waiting = self.0.lock();
+        let mut waiting = self.waiting.lock();
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
             let Some(arrived) = waiting.batches.pop_front() else { break };
@@ -102,7 +125,7 @@ mod tests {
         let way = Way { peer: "192.0.2.1:9".parse().unwrap(), local: None };
         let joined: Vec<u8> = (0..60_000_u32).map(|it| it.to_le_bytes()[0]).collect();
         let batch = Batch { way, ecn: Some(EcnCodepoint::Ect0), size: 1_200, joined: &joined };
-        let put = (0..1_000).take_while(|_| inbox.put(&batch)).count();
+        let put = (0..1_000).take_while(|_| inbox.put(&batch, Known::Client)).count();
         assert_eq!(put, WAITING_BYTES_MAX / (60_000 + BATCH_BYTES));
         let mut context = Context::from_waker(Waker::noop());
         let mut taken = 0;
@@ -120,6 +143,6 @@ mod tests {
             taken += count;
         }
         assert_eq!(taken, put);
-        assert!(inbox.put(&batch));
+        assert!(inbox.put(&batch, Known::Stranger));
     }
 }

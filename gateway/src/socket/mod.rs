@@ -6,9 +6,10 @@ mod limits;
 mod listen;
 mod quic;
 mod udp;
+mod unproven;
 
 pub use handover::Handover;
-pub use inbox::Inbox;
+pub use inbox::{Inbox, Known};
 pub use limits::{raise_descriptor_limit, refuse_core_dumps};
 pub use listen::{Accepting, bind};
 pub use quic::QuicSocket;

@@ -32,12 +32,33 @@ impl QuicSocket {
     }
 }
 
+impl QuicSocket {
+    /// Sends the first of several datagrams, as far as is allowed; the rest is as if lost.
+    fn send_less(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        let Some(size) = transmit.segment_size else { return Ok(()) };
+        for contents in transmit.contents.chunks(size.max(1)) {
+            if !self.inbox.allows(transmit.destination, contents.len()) {
+                break;
+            }
+            let Transmit { destination, ecn, src_ip, .. } = *transmit;
+            let one = Transmit { destination, ecn, contents, segment_size: None, src_ip };
+            self.port.try_send(&one)?;
+        }
+        Ok(())
+    }
+}
+
 impl AsyncUdpSocket for QuicSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         Box::pin(Writable { port: Arc::clone(&self.port), waiting: None })
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        // Long headers: a handshake's, whose peer may be somebody else than it says.
+        let handshake = transmit.contents.first().is_some_and(|byte| byte & 0x80 != 0);
+        if handshake && !self.inbox.allows(transmit.destination, transmit.contents.len()) {
+            return self.send_less(transmit);
+        }
         self.port.try_send(transmit)
     }
 

@@ -54,7 +54,7 @@ async fn aioquic_sends_udp_in_datagrams_and_in_capsules_and_asks_a_name_server()
     let said = run(&gateway, &alice, &options, &["udp", "127.0.0.1", &port, "aabb", "cc"]).await;
     assert_eq!(said["connect"][":status"], "200", "{said}");
     assert_eq!(said["datagrams"], json!(["aabb", "cc"]), "{said}");
-    let act = ["udp", "127.0.0.1", &port, "--capsules", "dd"];
+    let act = ["udp", "--capsules", "127.0.0.1", &port, "dd"];
     let said = run(&gateway, &alice, &options, &act).await;
     assert_eq!(said["datagrams"], json!(["dd"]), "{said}");
     let dns = Dns::start(|_, _| "192.0.2.7".parse().unwrap()).await;

@@ -147,22 +147,6 @@ impl FrameReader {
         }
     }
 
-    /// Bytes to come of the DATA frame under way: they may be taken off the stream by another way.
-    #[must_use]
-    pub fn data_left(&self) -> u64 {
-        match self.step {
-            Step::Data { left } => left,
-            _ => 0,
-        }
-    }
-
-    /// So many of [`FrameReader::data_left`] were taken off.
-    pub fn taken(&mut self, bytes: u64) {
-        if let Step::Data { left } = &mut self.step {
-            *left = left.saturating_sub(bytes);
-        }
-    }
-
     /// Says that the stream ended.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use gateway_proto::h3::{Code, Settings, StreamType, put_goaway, put_settings};
@@ -97,6 +98,7 @@ impl Http3 {
 
     /// Says that the gateway will go: clients should open no more streams here.
     pub async fn warn(&mut self) {
+        self.shared.leaving.store(true, Ordering::Relaxed);
         self.goaway(STREAM_ID_LAST).await;
     }
 
@@ -111,6 +113,12 @@ impl Http3 {
         put_goaway(id, &mut out);
         // Where the connection is over nobody needs telling.
         drop(self.control.write_chunk(out.freeze()).await);
+    }
+
+    /// Ready when clients have all that ended streams said since the warning.
+    pub async fn delivered(&self) {
+        self.shared.delivering.close();
+        self.shared.delivering.wait().await;
     }
 
     /// Closes the connection, in order.

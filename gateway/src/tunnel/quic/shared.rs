@@ -3,12 +3,19 @@
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gateway_proto::h3::{Code, Fault, Settings};
 use parking_lot::Mutex;
-use quinn::{Connection, VarInt};
+use quinn::{Connection, SendStream, VarInt};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use super::datagrams::Inlets;
+
+/// What a stream said last is with its client by then, or its client is gone.
+const DELIVERY_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub(super) struct Shared {
@@ -20,6 +27,10 @@ pub(super) struct Shared {
     /// Which of the streams that there may be one of are there.
     pub(super) critical: Critical,
     pub(super) inlets: Mutex<Inlets>,
+    /// The connection will be closed once its streams are done.
+    pub(super) leaving: AtomicBool,
+    /// Streams that are done, and of which the client has not yet got all.
+    pub(super) delivering: TaskTracker,
 }
 
 /// Streams that there may be one of (RFC 9114 section 6.2.1, RFC 9204 section 4.2).
@@ -38,6 +49,8 @@ impl Shared {
             fault: OnceLock::new(),
             critical: Critical::default(),
             inlets: Mutex::default(),
+            leaving: AtomicBool::new(false),
+            delivering: TaskTracker::new(),
         }
     }
 
@@ -47,6 +60,16 @@ impl Shared {
         let _first = self.fault.set(fault);
         self.connection.close(number(fault.code), fault.why.as_bytes());
         io::Error::new(io::ErrorKind::ConnectionAborted, fault)
+    }
+
+    /// A stream has said all: a connection that is to be closed waits until the client has it.
+    pub(super) fn deliver_rest(&self, stream: &SendStream) {
+        if !self.leaving.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Ok(runtime) = Handle::try_current() {
+            self.delivering.spawn_on(timeout(DELIVERY_TIME_MAX, stream.stopped()), &runtime);
+        }
     }
 
     /// Whether the client understands HTTP datagrams in QUIC datagrams (RFC 9297 section 2.1).

@@ -1,5 +1,6 @@
 //! One request stream as bytes: `AsyncRead` and `AsyncWrite` over DATA frames.
 
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -15,8 +16,8 @@ use super::datagrams::Datagrams;
 use super::http3::Arriving;
 use super::shared::{Shared, number};
 
-/// Read at a time, where it is not read into the caller's buffer.
-const READ_BYTES: usize = 64 << 10;
+/// Packets' payloads taken at a time: what one read of the port joins.
+const READ_CHUNKS: usize = 32;
 /// What one DATA frame of ours carries at most; what is taken before the client has room for it.
 const FRAME_BYTES_MAX: usize = 64 << 10;
 
@@ -28,7 +29,7 @@ pub struct QuicStream {
     recv: RecvStream,
     frames: FrameReader,
     /// Bytes of the stream that were read and not yet taken apart.
-    raw: Bytes,
+    raw: VecDeque<Bytes>,
     /// Payload that was taken out and not yet given on.
     payload: Bytes,
     /// Framed, and to be sent first: a header and its payload.
@@ -48,7 +49,7 @@ impl QuicStream {
             send,
             recv,
             frames,
-            raw: Bytes::new(),
+            raw: VecDeque::new(),
             payload: Bytes::new(),
             unsent: Default::default(),
             length_left: None,
@@ -82,22 +83,37 @@ impl QuicStream {
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Event>>> {
         loop {
-            match self.frames.next(&mut self.raw) {
-                Err(fault) => return Poll::Ready(Err(self.shared.fail(fault))),
-                Ok(Some(event)) => return Poll::Ready(Ok(Some(event))),
-                Ok(None) if self.ended => return Poll::Ready(Ok(None)),
-                Ok(None) => {}
-            }
-            let read = pin!(self.recv.read_chunk(READ_BYTES, true)).poll(context);
-            match ready!(read) {
-                Ok(Some(chunk)) => self.raw = chunk.bytes,
-                Ok(None) => {
-                    self.ended = true;
-                    self.frames.finish().map_err(|fault| self.shared.fail(fault))?;
+            while let Some(bytes) = self.raw.front_mut() {
+                let event = self.frames.next(bytes).map_err(|fault| self.shared.fail(fault))?;
+                if bytes.is_empty() {
+                    self.raw.pop_front();
                 }
-                Err(error) => return Poll::Ready(Err(read_error(&error))),
+                if event.is_some() {
+                    return Poll::Ready(Ok(event));
+                }
             }
+            if self.ended {
+                return Poll::Ready(Ok(None));
+            }
+            // An idle stream holds nothing.
+            self.raw = VecDeque::new();
+            ready!(self.poll_more(context))?;
         }
+    }
+
+    /// Reads what has come, without copying it.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut chunks = [const { Bytes::new() }; READ_CHUNKS];
+        let read = { pin!(self.recv.read_chunks(&mut chunks)).poll(context) };
+        match ready!(read) {
+            Ok(Some(count)) => self.raw.extend(chunks.into_iter().take(count)),
+            Ok(None) => {
+                self.ended = true;
+                self.frames.finish().map_err(|fault| self.shared.fail(fault))?;
+            }
+            Err(error) => return Poll::Ready(Err(read_error(&error))),
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// The next payload; `None` at its end.
@@ -204,41 +220,18 @@ impl QuicStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.payload.is_empty() || self.frames.data_left() == 0 || !self.raw.is_empty() {
-            if self.payload.is_empty() {
-                match ready!(self.poll_chunk(context))? {
-                    Some(payload) => self.payload = payload,
-                    None => return Poll::Ready(Ok(())),
-                }
+        if self.payload.is_empty() {
+            match ready!(self.poll_chunk(context))? {
+                Some(payload) => self.payload = payload,
+                None => return Poll::Ready(Ok(())),
             }
-            let length = self.payload.len().min(buffer.remaining());
-            if let Some((now, _)) = self.payload.split_at_checked(length) {
-                buffer.put_slice(now);
-            }
-            self.payload.advance(length);
-            return Poll::Ready(Ok(()));
         }
-        self.poll_straight(context, buffer)
-    }
-
-    /// Inside a DATA frame: packets' payloads are copied once, into the caller's buffer.
-    fn poll_straight(
-        &mut self,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let left = usize::try_from(self.frames.data_left()).unwrap_or(usize::MAX);
-        let mut part = buffer.take(left);
-        let read = self.recv.poll_read_buf(context, &mut part);
-        let count = part.filled().len();
-        ready!(read).map_err(|error| read_error(&error))?;
-        if count == 0 && buffer.remaining() > 0 {
-            self.ended = true;
-            return Poll::Ready(self.frames.finish().map_err(|fault| self.shared.fail(fault)));
+        let length = self.payload.len().min(buffer.remaining());
+        if let Some((now, _)) = self.payload.split_at_checked(length) {
+            buffer.put_slice(now);
         }
-        buffer.advance(count);
-        self.frames.taken(count as u64);
-        Poll::Ready(self.count(count))
+        self.payload.advance(length);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -258,7 +251,9 @@ fn write_error(error: &WriteError) -> io::Error {
 
 impl Drop for QuicStream {
     fn drop(&mut self) {
-        if !self.finished {
+        if self.finished {
+            self.shared.deliver_rest(&self.send);
+        } else {
             let code = if self.tunnel { Code::CONNECT_ERROR } else { Code::INTERNAL_ERROR };
             // It may have been stopped by the client.
             drop(self.send.reset(number(code)));
