@@ -33,7 +33,7 @@ use crate::stream::packet::AddressPool;
 use crate::telemetry::{self, Metrics};
 use crate::tls::Roots;
 use crate::tunnel::dtls::modern_config;
-use crate::tunnel::quic::{Chooser, QuicEndpoint, QuicKeys};
+use crate::tunnel::quic::{Chooser, Generation, QuicEndpoint, QuicKeys};
 
 /// Held bodies may use this share of the process's memory limit.
 const HOLD_SHARE: u64 = 4;
@@ -136,11 +136,13 @@ async fn serve(
 fn serve_udp(crew: &[Arc<Worker>], ports: Vec<UdpPort>) -> Result<(), ServeError> {
     let Some(pop) = crew.first().map(|worker| Arc::clone(&worker.pop)) else { return Ok(()) };
     let failed = |error: String| ServeError::Quic(error);
-    // Processes that share the port read each other's connection ids.
+    let generation = pop.handover.as_ref().map(Handover::own);
+    let generation = Generation::new(generation, SystemTime::now());
+    // Processes that share the port share the secret.
     let shared = pop.snapshot.gateway().config.listen.handover.clone();
-    let file = shared.map_or_else(|| pop.snapshot.layout().quic_key(), |it| it.join("quic.key"));
-    let keys =
-        QuicKeys::load(&file, SystemTime::now()).map_err(|error| failed(error.to_string()))?;
+    let secret =
+        shared.map_or_else(|| pop.snapshot.layout().quic_key(), |dir| dir.join("quic.key"));
+    let keys = QuicKeys::load(&secret, generation).map_err(|error| failed(error.to_string()))?;
     let tenancies = Arc::clone(&pop);
     let config_of = move |tenant: &Arc<Tenant>| Arc::clone(&tenancies.tenancy(tenant).tunnel);
     let chooser = Chooser::new(pop.snapshot.clone(), Box::new(config_of));
@@ -149,8 +151,8 @@ fn serve_udp(crew: &[Arc<Worker>], ports: Vec<UdpPort>) -> Result<(), ServeError
     let sorter = Arc::new(Sorter { ids: Arc::clone(&keys.ids), inboxes: inboxes.clone() });
     let ports: Vec<_> = ports.into_iter().map(Arc::new).collect();
     if let (Some(worker), Some(port)) = (crew.first(), ports.first()) {
-        let (worker, port) = (Arc::clone(worker), Arc::clone(port));
-        tokio::spawn(udp::serve_handed_over(worker, port, Arc::clone(&sorter)));
+        let (worker, port, sorter) = (Arc::clone(worker), Arc::clone(port), Arc::clone(&sorter));
+        tokio::spawn(udp::serve_handed_over(worker, port, sorter));
     }
     for (number, ((worker, port), inbox)) in crew.iter().zip(ports).zip(inboxes).enumerate() {
         let socket = QuicSocket::new(Arc::clone(&port), inbox);

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::packets;
 use super::pop::Worker;
-use crate::socket::{Batch, Buffers, Handover, Inbox, Known, UdpPort, Way};
-use crate::tunnel::quic::{Ids, Route, destination};
+use crate::socket::{Batch, Buffers, Inbox, Known, Passed, To, UdpPort};
+use crate::tunnel::quic::{Generation, Ids, Route, destination};
 
+/// After a failed read the port rests, instead of spinning.
+const REST: Duration = Duration::from_millis(50);
 /// How often other processes at the port are looked for: a session that a new one has is asked for by
 /// then.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After a failed read the port rests, instead of spinning.
-const REST: Duration = Duration::from_millis(50);
 
 /// The protocols of the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +41,19 @@ pub(super) enum Came {
 }
 
 impl Came {
-    /// The way to other processes, for what came from the network.
-    pub(super) fn handover(self, worker: &Worker) -> Option<&Handover> {
-        worker.pop.handover.as_ref().filter(|_| self == Self::Directly)
+    /// Passes datagrams to another process at the port, where there is one that may have them; what it
+    /// does not take is lost.
+    pub(super) fn pass_on(self, worker: &Worker, to: To, batch: &Batch<'_>) -> bool {
+        let metrics = &worker.pop.metrics;
+        let handover = worker.pop.handover.as_ref().filter(|_| self == Self::Directly);
+        match handover.map_or(Passed::Nobody, |handover| handover.pass(to, batch)) {
+            Passed::Nobody => return false,
+            Passed::Full => metrics.datagram_dropped("handover"),
+            Passed::Yes => {
+                metrics.datagrams_handed_over_total.inc_by(batch.datagrams().count() as u64);
+            }
+        }
+        true
     }
 }
 
@@ -58,9 +68,8 @@ pub(super) async fn serve(worker: Arc<Worker>, port: Arc<UdpPort>, sorter: Arc<S
     let mut buffers = Buffers::default();
     let stopping = worker.pop.stopping.clone();
     loop {
-        let read = port.receive(&mut buffers, |batch| {
-            sorter.take(&worker, &port, &batch, Came::Directly);
-        });
+        let read =
+            port.receive(&mut buffers, |batch| sorter.take(&worker, &port, &batch, Came::Directly));
         tokio::select! {
             read = read => if let Err(error) = read {
                 tracing::warn!("the UDP port: {error}");
@@ -83,9 +92,8 @@ pub(super) async fn serve_handed_over(
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
-            read = handover.receive(&mut buffer, |way, datagram| {
-                let batch = Batch { way, ecn: None, size: datagram.len(), joined: datagram };
-                sorter.take(&worker, &port, &batch, Came::HandedOver);
+            read = handover.receive(&mut buffer, |batch| {
+                sorter.take(&worker, &port, batch, Came::HandedOver);
             }) => if let Err(error) = read {
                 tracing::warn!("the handover socket: {error}");
                 tokio::time::sleep(REST).await;
@@ -117,14 +125,17 @@ impl Sorter {
     fn put(&self, worker: &Worker, batch: &Batch<'_>, came: Came) {
         let first = batch.datagrams().next().unwrap_or_default();
         let route = self.ids.route(first);
-        if let Some(handover) = came.handover(worker)
-            && hand_over(handover, route, worker.pop.draining.is_cancelled(), batch)
-        {
-            return worker.pop.metrics.datagrams_handed_over_total.inc();
+        let elsewhere = match route {
+            Route::Elsewhere(Generation(number)) => Some(To::Process(number.into())),
+            Route::Here if worker.pop.draining.is_cancelled() => Some(To::Newest),
+            Route::Here | Route::Worker(_) => None,
+        };
+        if elsewhere.is_some_and(|to| came.pass_on(worker, to, batch)) {
+            return;
         }
         let (index, known) = match route {
             Route::Worker(index) => (index.into(), Known::Client),
-            // Of a process that is no more: the endpoint answers with a stateless reset.
+            // What is of a process that is no more is answered with a stateless reset.
             Route::Here | Route::Elsewhere(_) => (worker.index, Known::Stranger),
         };
         match self.inboxes.get(index) {
@@ -132,29 +143,6 @@ impl Sorter {
             Some(_) => worker.pop.metrics.datagram_dropped("queue"),
             None => worker.pop.metrics.datagram_dropped("stray"),
         }
-    }
-}
-
-/// Passes on what another process has, and, at one that drains, what opens a connection.
-fn hand_over(handover: &Handover, route: Route, draining: bool, batch: &Batch<'_>) -> bool {
-    let pass = |to: fn(&Handover, Way, &[u8]) -> bool| {
-        batch.datagrams().fold(false, |passed, datagram| to(handover, batch.way, datagram) | passed)
-    };
-    let opens = batch.datagrams().next().is_some_and(is_initial);
-    match route {
-        Route::Elsewhere(_) => pass(Handover::to_others),
-        Route::Here if draining && opens => pass(Handover::to_newest),
-        Route::Here | Route::Worker(_) => false,
-    }
-}
-
-/// Whether a datagram begins with an Initial packet of version 1 (RFC 9000 section 17.2.2), or one
-/// of a version that is still to be agreed on.
-fn is_initial(datagram: &[u8]) -> bool {
-    match datagram {
-        [first, 0, 0, 0, 1, ..] => first & 0xf0 == 0xc0,
-        [first, ..] => first & 0x80 != 0,
-        [] => false,
     }
 }
 
@@ -176,6 +164,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use super::*;
+    use crate::socket::Way;
 
     #[test]
     fn dt_18_every_first_byte_has_its_protocol_or_none() {

@@ -8,7 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::cipher::{
     AES_128, DecryptingKey, DecryptionContext, EncryptingKey, UnboundCipherKey,
@@ -20,9 +20,19 @@ use quinn_proto::InvalidCid;
 /// Every id of ours has this length; short headers do not say it.
 pub(super) const ID_BYTES: usize = 16;
 
-/// Which process, by when it began (seconds since the epoch), so that of two the larger is newer.
+/// Which process: its number among those that share the port, or else when it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(pub u32);
+
+impl Generation {
+    /// Of a process that has a number among others, or else begins now: in seconds since the epoch,
+    /// which are larger than any such number.
+    #[must_use]
+    pub fn new(number: Option<u64>, now: SystemTime) -> Self {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self(u32::try_from(number.unwrap_or(since.as_secs())).unwrap_or(u32::MAX))
+    }
+}
 
 /// What an id of ours says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
@@ -32,7 +31,7 @@ impl QuicKeys {
     ///
     /// # Errors
     /// Where the system gives no random bytes.
-    pub fn load(file: &Path, now: SystemTime) -> Result<Self, Unspecified> {
+    pub fn load(file: &Path, generation: Generation) -> Result<Self, Unspecified> {
         let kept = read_text(file, FILE_BYTES_MAX).ok().map(Zeroizing::new);
         let kept = kept.and_then(|text| hex::decode(text.trim()).map(Zeroizing::new));
         let secret = match kept.filter(|secret| secret.len() == SECRET_BYTES) {
@@ -49,9 +48,6 @@ impl QuicKeys {
                 Zeroizing::new(fresh.to_vec())
             }
         };
-        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // Seconds of 136 years.
-        let generation = Generation(u32::try_from(since.as_secs()).unwrap_or(u32::MAX));
         Self::new(&secret, generation)
     }
 
@@ -84,10 +80,8 @@ fn expand<const N: usize>(root: &Prk, label: &[u8]) -> Result<[u8; N], Unspecifi
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use std::os::unix::fs::PermissionsExt as _;
-    use std::time::Duration;
-
     use quinn::ConnectionIdGenerator as _;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::super::ids::{Generator, Place};
     use super::*;
@@ -96,16 +90,15 @@ mod tests {
     fn the_next_process_reads_the_ids_of_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("data/quic.key");
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let before = QuicKeys::load(&file, at(100)).unwrap();
-        let after = QuicKeys::load(&file, at(200)).unwrap();
+        let before = QuicKeys::load(&file, Generation(100)).unwrap();
+        let after = QuicKeys::load(&file, Generation(200)).unwrap();
         let id = Generator::new(Arc::clone(&before.ids), 1, 5).generate_cid();
         let place = Place { generation: Generation(100), worker: 1 };
         assert_eq!(after.ids.read(&id), Some(place));
         let mode = std::fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         std::fs::write(&file, "not hexadecimal").unwrap();
-        let other = QuicKeys::load(&file, at(300)).unwrap();
+        let other = QuicKeys::load(&file, Generation(300)).unwrap();
         assert_eq!(other.ids.read(&id), None);
     }
 }
