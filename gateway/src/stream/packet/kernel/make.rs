@@ -19,8 +19,6 @@ use crate::stream::packet::AddressPool;
 const BACKLOG: i32 = 65_535;
 /// The largest packet that clients are offered is smaller.
 const MTU: u16 = 1_500;
-/// Packets of up to 64 KiB that wait for the gateway to read them.
-const QUEUE_PACKETS: u32 = 4_096;
 /// Data that nobody acknowledges for this long has no reader (RFC 9293 section 3.8.3, R2).
 const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(120);
 /// In order of preference: what fills a path that loses packets, what every kernel has.
@@ -88,7 +86,6 @@ impl Parts {
             .name("inner")
             .offload(true)
             .mtu(MTU)
-            .tx_queue_len(QUEUE_PACKETS)
             .ipv4(own_ipv4, ipv4.prefix_len(), None)
             .enable(true)
             .build_sync()
