@@ -11,6 +11,8 @@ use tests::client::dtls::DtlsTo;
 use tests::client::message::Body;
 use tests::client::packet::{Addresses, wire};
 use tests::gateway::SocketState;
+use tests::namespace::Namespace;
+use tests::openconnect::Openconnect;
 use tests::{Gateway, Identity, Inner, Origin, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -227,15 +229,39 @@ async fn the_kernel_keeps_nothing_of_a_session_that_has_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_connection_leaves_the_kernel() {
-    let origin = Origin::start().await;
-    let gateway = Gateway::build(&origin).gateway_yaml(KERNEL).start();
-    let tunnel = tunnel(&gateway, &gateway.alice(), OWN).await;
-    for _ in 0..30 {
-        let mut page = site(&gateway, &tunnel, &origin).await;
-        assert_eq!(page.get("/hello").await.unwrap().status, 200);
-    }
+async fn openconnect_is_carried_by_the_kernel_which_keeps_no_closed_connection() {
+    let namespace = Namespace::new();
+    namespace.name_server("100.96.0.1");
+    let origin = Origin::build().at(namespace.origin()).start().await;
+    let build = Gateway::build(&origin).beyond(namespace.origin()).gateway_yaml(KERNEL);
+    let gateway = build.start();
+    let alice = gateway.alice();
+    let client = Openconnect::connect(&namespace, &gateway, &alice, &[]);
+    client.wait_for("Established DTLS connection", SOON);
+    let size = 20_000_000;
+    let url = origin.url("site.test", &format!("/bytes/{size}"));
+    let ca = alice.file("intercept-ca.pem");
+    let curl = ["--silent", "--show-error", "--max-time", "40", "--cacert", &ca];
+    let tell = ["--output", "/dev/null", "--write-out", "%{size_download}", &url];
+    let got = namespace.output("curl", &[&curl[..], &tell].concat());
+    assert_eq!(got, size.to_string());
+    let body = namespace_file(&alice, size);
+    let url = origin.url("site.test", "/upload");
+    let tell =
+        ["--data-binary", &body, "--output", "/dev/null", "--write-out", "%{http_code}", &url];
+    assert_eq!(namespace.output("curl", &[&curl[..], &tell].concat()), "200");
+    assert_eq!(origin.last("/upload").unwrap().body_bytes, size);
+    let event = gateway.await_transaction("acme", "/upload").await;
+    assert_eq!(event["access_method"], "openconnect");
     await_empty(&gateway).await;
+    drop(client);
+}
+
+/// A file of that many bytes, as curl's argument.
+fn namespace_file(identity: &Identity, bytes: u64) -> String {
+    let path = identity.folder.join("body");
+    std::fs::write(&path, vec![7; usize::try_from(bytes).unwrap()]).unwrap();
+    format!("@{}", path.display())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -252,7 +278,6 @@ async fn the_kernel_carries_ipv6() {
     let mut heard = vec![0; said.len()];
     let (mut reads, mut writes) = tokio::io::split(&mut stream);
     let (wrote, read) = tokio::join!(writes.write_all(&said), reads.read_exact(&mut heard));
-    if wrote.is_err() { panic!("{:#?}", gateway.events("acme").await); }
     wrote.unwrap();
     read.unwrap();
     assert!(heard == said);
