@@ -14,7 +14,8 @@ use tokio::runtime::Runtime;
 use super::packets::{self, PacketTunnels};
 use super::pop::{Parts, Pop, Worker};
 use super::tenancy::root_source;
-use super::{drain, tunnel, upkeep};
+use super::udp::Sorter;
+use super::{drain, quic, tunnel, udp, upkeep};
 use crate::admin;
 use crate::config;
 use crate::event::{EventLog, Options};
@@ -23,13 +24,17 @@ use crate::ident::TenantName;
 use crate::limit::hold::HoldBudget;
 use crate::limit::window::ProcessWindow;
 use crate::origin::resolve::{NameServers, Resolver, ResolverSettings};
-use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Watcher};
-use crate::socket::{Accepting, UdpPort, bind, raise_descriptor_limit, refuse_core_dumps};
+use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Tenant, Watcher};
+use crate::socket::{
+    Accepting, Handover, Inbox, QuicSocket, UdpPort, bind, raise_descriptor_limit,
+    refuse_core_dumps,
+};
 use crate::stream::packet::AddressPool;
-use crate::stream::packet::kernel::{Kernel, Network, Unavailable};
+use crate::stream::packet::kernel::{Network, Unavailable};
 use crate::telemetry::{self, Metrics};
 use crate::tls::Roots;
 use crate::tunnel::dtls::modern_config;
+use crate::tunnel::quic::{Chooser, Generation, QuicEndpoint, QuicKeys};
 
 /// Held bodies may use this share of the process's memory limit.
 const HOLD_SHARE: u64 = 4;
@@ -43,12 +48,16 @@ pub enum ServeError {
     Load(#[from] LoadError),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
+    #[error("`listen.handover`: {dir} cannot be used: {error}")]
+    Handover { dir: String, error: io::Error },
     #[error("the event log in {dir} cannot be opened: {error}")]
     Events { dir: String, error: io::Error },
     #[error("the catalog does not load: {0}")]
     Catalog(String),
     #[error("the resolver cannot be set up: {0}")]
     Resolver(String),
+    #[error("QUIC cannot be served: {0}")]
+    Quic(String),
     #[error("the admin endpoint cannot be set up: {0}")]
     Admin(String),
     #[error("metrics cannot be declared: {0}")]
@@ -72,7 +81,7 @@ pub fn run(dir: &Path, ready: impl FnOnce(&Snapshot)) -> Result<(), ServeError> 
     let (snapshot, _) = Snapshot::load(dir)?;
     let workers = workers(&snapshot.gateway());
     // Before there are threads, which would be in its way.
-    let network = inner_network(snapshot.gateway().config.inner)?;
+    let network = packets::inner_network(snapshot.gateway().config.inner)?;
     let runtime = runtime(workers).map_err(ServeError::Runtime)?;
     runtime.block_on(serve(snapshot, workers, network, ready))
 }
@@ -100,23 +109,13 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let gateway = snapshot.gateway();
     let events = open_events(&gateway, workers)?;
-    let listeners = Listeners::bind(&gateway, workers)?;
+    let mut listeners = Listeners::bind(&gateway, workers)?;
     let metrics = Arc::new(Metrics::new().map_err(ServeError::Metrics)?);
-    let inner = config::Inner { ..gateway.config.inner };
-    let pool = AddressPool::new(inner.ipv4, inner.ipv6);
-    let kernel = network.map(|network| Kernel::new(network, &pool, Arc::clone(&metrics)));
-    let kernel = kernel.transpose().map_err(|error| ServeError::InnerTcp(error.into()))?;
-    let (kernel, inner_listeners) = kernel.unzip();
-    let packets = PacketTunnels::new(pool, kernel.clone());
-    let parts = build(&snapshot, &gateway, workers, &listeners, (metrics, packets))?;
+    let pool = AddressPool::new(gateway.config.inner.ipv4, gateway.config.inner.ipv6);
+    let kernel = packets::start_kernel(network, &pool, &metrics)?;
+    let packets = PacketTunnels::new(pool, kernel);
+    let parts = build(&snapshot, &gateway, workers, &mut listeners, (metrics, packets))?;
     let pop = Arc::new(Pop::new(parts));
-    if let Some(kernel) = kernel {
-        kernel.start_reading().map_err(ServeError::Runtime)?;
-        tokio::spawn(Arc::clone(&kernel).sweep());
-        for listener in inner_listeners.into_iter().flatten() {
-            tokio::spawn(Arc::clone(&kernel).accept(listener));
-        }
-    }
     count_panics(&pop.metrics);
     let crew: Arc<[Arc<Worker>]> = (0..workers)
         .map(|index| {
@@ -130,9 +129,7 @@ async fn serve(
     let admin = admin.serve(listeners.admin).map_err(ServeError::Admin)?;
     let accepting = pop.tasks.clone();
     accepting.spawn(accept_tunnels(listeners.tunnel, Arc::clone(&crew)));
-    for (worker, port) in crew.iter().zip(listeners.udp) {
-        tokio::spawn(packets::serve_udp(Arc::clone(worker), port));
-    }
+    serve_udp(&crew, listeners.udp)?;
     for (listener, tenant) in listeners.explicit {
         accepting.spawn(accept_explicit(listener, tenant, Arc::clone(&crew)));
     }
@@ -143,6 +140,39 @@ async fn serve(
     drain::drain(&pop).await;
     admin.abort();
     events.close();
+    Ok(())
+}
+
+/// Serves the UDP port: one reader and one QUIC endpoint for each worker.
+fn serve_udp(crew: &[Arc<Worker>], ports: Vec<UdpPort>) -> Result<(), ServeError> {
+    let Some(pop) = crew.first().map(|worker| Arc::clone(&worker.pop)) else { return Ok(()) };
+    let failed = |error: String| ServeError::Quic(error);
+    let generation = pop.handover.as_ref().map(Handover::own);
+    let generation = Generation::new(generation, SystemTime::now());
+    // Processes that share the port share the secret.
+    let shared = pop.snapshot.gateway().config.listen.handover.clone();
+    let secret =
+        shared.map_or_else(|| pop.snapshot.layout().quic_key(), |dir| dir.join("quic.key"));
+    let keys = QuicKeys::load(&secret, generation).map_err(|error| failed(error.to_string()))?;
+    let tenancies = Arc::clone(&pop);
+    let config_of = move |tenant: &Arc<Tenant>| Arc::clone(&tenancies.tenancy(tenant).tunnel);
+    let chooser = Chooser::new(pop.snapshot.clone(), Box::new(config_of));
+    let chooser = Arc::new(chooser.map_err(|error| failed(error.to_string()))?);
+    let inboxes: Vec<Arc<Inbox>> = crew.iter().map(|_| Arc::default()).collect();
+    let sorter = Arc::new(Sorter { ids: Arc::clone(&keys.ids), inboxes: inboxes.clone() });
+    let ports: Vec<_> = ports.into_iter().map(Arc::new).collect();
+    if let (Some(worker), Some(port)) = (crew.first(), ports.first()) {
+        let (worker, port, sorter) = (Arc::clone(worker), Arc::clone(port), Arc::clone(&sorter));
+        tokio::spawn(udp::serve_handed_over(worker, port, sorter));
+    }
+    for (number, ((worker, port), inbox)) in crew.iter().zip(ports).zip(inboxes).enumerate() {
+        let socket = QuicSocket::new(Arc::clone(&port), inbox);
+        let number = u16::try_from(number).unwrap_or(u16::MAX);
+        let endpoint = QuicEndpoint::new(socket, &keys, number, Arc::clone(&chooser))
+            .map_err(|error| failed(error.to_string()))?;
+        tokio::spawn(quic::serve(Arc::clone(worker), endpoint));
+        tokio::spawn(udp::serve(Arc::clone(worker), port, Arc::clone(&sorter)));
+    }
     Ok(())
 }
 
@@ -175,6 +205,7 @@ struct Listeners {
     tunnel: TcpListener,
     /// One for each worker.
     udp: Vec<UdpPort>,
+    handover: Option<Handover>,
     explicit: Vec<(TcpListener, TenantName)>,
     admin: TcpListener,
     own: Vec<SocketAddr>,
@@ -182,21 +213,29 @@ struct Listeners {
 
 impl Listeners {
     fn bind(gateway: &GatewayUnit, workers: usize) -> Result<Self, ServeError> {
-        let listen = |address| bind(address).map_err(|error| ServeError::Listen { address, error });
         let config = &gateway.config;
-        let tunnel = listen(config.listen.tcp)?;
+        let listen = |address, shared| {
+            bind(address, shared).map_err(|error| ServeError::Listen { address, error })
+        };
+        let shared = config.listen.handover.is_some();
+        let tunnel = listen(config.listen.tcp, shared)?;
         let address = config.listen.udp;
         let udp = (0..workers).map(|_| UdpPort::bind(address)).collect::<Result<_, _>>();
         let udp = udp.map_err(|error| ServeError::Listen { address, error })?;
-        let admin = listen(config.admin.listen)?;
+        let handover = config.listen.handover.as_ref().map(|dir| {
+            let unusable = |error| ServeError::Handover { dir: dir.display().to_string(), error };
+            Handover::join(dir).map_err(unusable)
+        });
+        let handover = handover.transpose()?;
+        let admin = listen(config.admin.listen, false)?;
         let mut own = vec![config.listen.tcp, config.listen.udp, config.admin.listen];
         let mut explicit = Vec::new();
         let configured: &BTreeMap<SocketAddr, TenantName> = &config.listen.explicit;
         for (address, tenant) in configured {
-            explicit.push((listen(*address)?, tenant.clone()));
+            explicit.push((listen(*address, shared)?, tenant.clone()));
             own.push(*address);
         }
-        Ok(Self { tunnel, udp, explicit, admin, own })
+        Ok(Self { tunnel, udp, handover, explicit, admin, own })
     }
 }
 
@@ -204,7 +243,7 @@ fn build(
     snapshot: &Snapshot,
     gateway: &GatewayUnit,
     workers: usize,
-    listeners: &Listeners,
+    listeners: &mut Listeners,
     (metrics, packets): (Arc<Metrics>, PacketTunnels),
 ) -> Result<Parts, ServeError> {
     let catalog = Catalog::builtin().map_err(|problems| {
@@ -231,30 +270,8 @@ fn build(
         packets,
         dtls: dtls_config(),
         udp_port: gateway.config.listen.udp.port(),
+        handover: listeners.handover.take(),
     })
-}
-
-/// The network for inner connections, where the kernel is to carry them.
-fn inner_network(inner: config::Inner) -> Result<Option<Network>, ServeError> {
-    let made = match inner.tcp {
-        config::InnerTcp::User => return Ok(None),
-        config::InnerTcp::Kernel => {
-            Network::make(inner.ipv4, inner.ipv6).map_err(ServeError::InnerTcp)?
-        }
-        config::InnerTcp::Auto => match Network::make(inner.ipv4, inner.ipv6) {
-            Ok(network) => network,
-            Err(why) => {
-                tracing::info!("inner connections end in user space: {why}");
-                return Ok(None);
-            }
-        },
-    };
-    tracing::info!(congestion = %made.congestion, "inner connections end in the kernel");
-    if !made.unset.is_empty() {
-        let settings = made.unset.join(", ");
-        tracing::warn!(%settings, "not writable in the inner network: the machine's own hold there");
-    }
-    Ok(Some(made))
 }
 
 /// Without it the other tunnels still work.
@@ -290,10 +307,12 @@ pub(super) fn resolver(gateway: &GatewayUnit) -> Result<Resolver, ServeError> {
 async fn accept_tunnels(listener: TcpListener, crew: Arc<[Arc<Worker>]>) {
     let accepting = Accepting::new(listener);
     for worker in crew.iter().cycle() {
-        let (stream, peer) = tokio::select! {
-            accepted = accepting.next() => accepted,
-            () = worker.pop.draining.cancelled() => return,
+        let accepted = tokio::select! {
+            accepted = accepting.next() => Some(accepted),
+            // What has connected already is told to go elsewhere, not reset.
+            () = worker.pop.draining.cancelled() => accepting.waiting().await,
         };
+        let Some((stream, peer)) = accepted else { return };
         let worker = Arc::clone(worker);
         let tasks = worker.pop.tasks.clone();
         tasks.spawn(tunnel::serve(worker, stream, peer));
