@@ -267,7 +267,8 @@ impl EventLog {
     /// Waits until everything appended so far is durable, or the log has closed.
     pub async fn flush(&self) {
         let ticket = self.shared.progress.draw();
-        self.wait(ticket, |served, ticket| served.written >= ticket && served.synced >= ticket).await;
+        self.wait(ticket, |served, ticket| served.written >= ticket && served.synced >= ticket)
+            .await;
     }
 
     /// Waits until everything appended so far is durable and readable, or the log has closed.
