@@ -219,17 +219,15 @@ pub(super) async fn first_message<Io: AsyncRead + AsyncWrite + Unpin>(
     replay.ask_for(client, request).await?;
     let began = tokio::time::Instant::now();
     let share = replay.share.insert(budget.share());
-    let mut patience = SILENCE_TIME_MAX.min(time_max);
+    let (mut patience, mut room) = (SILENCE_TIME_MAX.min(time_max), true);
     while !call.has_first() && !replay.ended {
         let next = std::future::poll_fn(|context| call.poll_frame(client, context));
         match tokio::time::timeout_at(began + patience, next).await {
             Ok(frame) => {
                 let frame = frame?;
                 replay.ended = !matches!(frame, Some(Frame::Data(_)));
-                if let Some(Frame::Data(data)) = &frame
-                    && !share.grow(data.len())
-                {
-                    call.give_up(Unobtainable::Bound);
+                if let Some(Frame::Data(data)) = &frame {
+                    room &= share.grow(data.len());
                 }
                 replay.frames.extend(frame);
             }
@@ -238,7 +236,7 @@ pub(super) async fn first_message<Io: AsyncRead + AsyncWrite + Unpin>(
             Err(_) => break,
         }
     }
-    let first = call.first();
+    let first = call.first().map(|first| if room { first } else { Err(Unobtainable::Bound) });
     replay.call = Some(call);
     // Nothing was said yet, or never will be: there is nothing that a rule could find.
     let held = first.map_or_else(|| Ok(Held::default()), message_gate::first_held);
