@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::packets;
 use super::pop::Worker;
-use crate::socket::{Batch, Buffers, Inbox, Known, UdpPort};
+use crate::socket::{Batch, Buffers, Inbox, Known, Passed, To, UdpPort};
 use crate::tunnel::quic::{Generation, Ids, Route, destination};
 
 /// After a failed read the port rests, instead of spinning.
@@ -38,6 +38,23 @@ pub(super) enum Came {
     Directly,
     /// Another process passed it on; it is not passed on again.
     HandedOver,
+}
+
+impl Came {
+    /// Passes datagrams to another process at the port, where there is one that may have them; what it
+    /// does not take is lost.
+    pub(super) fn pass_on(self, worker: &Worker, to: To, batch: &Batch<'_>) -> bool {
+        let metrics = &worker.pop.metrics;
+        let handover = worker.pop.handover.as_ref().filter(|_| self == Self::Directly);
+        match handover.map_or(Passed::Nobody, |handover| handover.pass(to, batch)) {
+            Passed::Nobody => return false,
+            Passed::Full => metrics.datagram_dropped("handover"),
+            Passed::Yes => {
+                metrics.datagrams_handed_over_total.inc_by(batch.datagrams().count() as u64);
+            }
+        }
+        true
+    }
 }
 
 /// The workers' inboxes, and how a datagram says to which it goes.
@@ -75,9 +92,8 @@ pub(super) async fn serve_handed_over(
     let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
         tokio::select! {
-            read = handover.receive(&mut buffer, |way, datagram| {
-                let batch = Batch { way, ecn: None, size: datagram.len(), joined: datagram };
-                sorter.take(&worker, &port, &batch, Came::HandedOver);
+            read = handover.receive(&mut buffer, |batch| {
+                sorter.take(&worker, &port, batch, Came::HandedOver);
             }) => if let Err(error) = read {
                 tracing::warn!("the handover socket: {error}");
                 tokio::time::sleep(REST).await;
@@ -109,7 +125,12 @@ impl Sorter {
     fn put(&self, worker: &Worker, batch: &Batch<'_>, came: Came) {
         let first = batch.datagrams().next().unwrap_or_default();
         let route = self.ids.route(first);
-        if came == Came::Directly && pass_on(worker, batch, route) {
+        let elsewhere = match route {
+            Route::Elsewhere(Generation(number)) => Some(To::Process(number.into())),
+            Route::Here if worker.pop.draining.is_cancelled() => Some(To::Newest),
+            Route::Here | Route::Worker(_) => None,
+        };
+        if elsewhere.is_some_and(|to| came.pass_on(worker, to, batch)) {
             return;
         }
         let (index, known) = match route {
@@ -123,29 +144,6 @@ impl Sorter {
             None => worker.pop.metrics.datagram_dropped("stray"),
         }
     }
-}
-
-/// Passes on what another process at the port has, and, while this one drains, what opens something.
-/// True where it is not ours, though it be lost: an answer of ours would end what another has.
-fn pass_on(worker: &Worker, batch: &Batch<'_>, route: Route) -> bool {
-    let Some(handover) = &worker.pop.handover else { return false };
-    let number = match route {
-        Route::Elsewhere(Generation(number)) if handover.lives(number.into()) => Some(number),
-        Route::Here if worker.pop.draining.is_cancelled() && handover.has_newer() => None,
-        _ => return false,
-    };
-    for datagram in batch.datagrams() {
-        let passed = match number {
-            Some(number) => handover.to(number.into(), batch.way, datagram),
-            None => handover.to_newest(batch.way, datagram),
-        };
-        if passed {
-            worker.pop.metrics.datagrams_handed_over_total.inc();
-        } else {
-            worker.pop.metrics.datagram_dropped("queue");
-        }
-    }
-    true
 }
 
 /// Whether these are datagrams of QUIC, all to one id.

@@ -8,7 +8,7 @@ mod quic;
 mod udp;
 mod unproven;
 
-pub use handover::Handover;
+pub use handover::{Handover, Passed, To};
 pub use inbox::{Inbox, Known};
 pub use limits::{raise_descriptor_limit, refuse_core_dumps};
 pub use listen::{Accepting, bind};

@@ -18,7 +18,7 @@ use crate::serve::pop::Worker;
 use crate::serve::refused;
 use crate::serve::udp::Came;
 use crate::snapshot::Tenant;
-use crate::socket::{UdpPort, Way};
+use crate::socket::{Batch, To, UdpPort, Way};
 use crate::stream::packet::Sources;
 use crate::tunnel::accept::{HANDSHAKE_TIME_MAX, Refusal, RefusalReason, TunnelTls};
 use crate::tunnel::dtls::{Broken, Delivered, DtlsIdentity, Engine, Mailbox, Modern, Output, Psk};
@@ -43,24 +43,20 @@ pub(in crate::serve) fn take(
     came: Came,
 ) {
     let metrics = &worker.pop.metrics;
-    let handover = worker.pop.handover.as_ref().filter(|_| came == Came::Directly);
+    let alone = Batch { way, ecn: None, size: datagram.len(), joined: datagram };
     let datagram = Bytes::copy_from_slice(datagram);
     let peers = &worker.pop.packets.peers;
     match peers.deliver(way.peer, &datagram) {
         Delivered::Yes => {}
         Delivered::Full => metrics.datagram_dropped("queue"),
         Delivered::Stray => {
-            if handover.is_some_and(|it| it.to_others(way, &datagram)) {
-                metrics.datagrams_handed_over_total.inc();
-            } else {
+            if !came.pass_on(worker, To::Others, &alone) {
                 metrics.datagram_dropped("stray");
             }
         }
         // Draining: clients go elsewhere.
         Delivered::First if came == Came::Directly && worker.pop.draining.is_cancelled() => {
-            if handover.is_some_and(|it| it.to_newest(way, &datagram)) {
-                metrics.datagrams_handed_over_total.inc();
-            }
+            let _passed = came.pass_on(worker, To::Newest, &alone);
         }
         Delivered::First => match peers.open(way.peer) {
             Some(mailbox) => {
@@ -110,11 +106,9 @@ async fn meet(
         None if hello.offers_1_3() => Connection::modern(worker, port, way, &hello)?,
         None => {
             // Its TLS channel may be with another process; what follows goes there as nobody's here.
-            let handover = worker.pop.handover.as_ref().filter(|_| came == Came::Directly);
-            if let Some(handover) = handover {
-                for datagram in &flight {
-                    let _passed = handover.to_others(way, datagram);
-                }
+            for datagram in &flight {
+                let alone = Batch { way, ecn: None, size: datagram.len(), joined: datagram };
+                let _passed = came.pass_on(worker, To::Others, &alone);
             }
             None
         }
