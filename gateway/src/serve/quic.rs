@@ -37,6 +37,9 @@ use crate::tunnel::quic::{
 const RETRY_FROM: usize = 256;
 /// Handshakes under way at most; some 30 KB each.
 const OPENING_MAX: usize = 4_096;
+/// Streams that a tunnel may have open before it has shown that it needs more: the library sets
+/// memory aside for each that it allows, 80 KB for a thousand.
+const STREAMS_GRANTED: u32 = 64;
 /// How often a tunnel is looked after.
 const LOOK: Duration = Duration::from_secs(5);
 /// A tunnel without streams is closed after this long; clients open one again at once.
@@ -197,7 +200,7 @@ async fn drive(tunnel: &Arc<Tunnel>, mut http3: Http3) -> QuicEnding {
         tokio::select! {
             arriving = http3.next(|reason| metrics.datagram_dropped(reason)) => {
                 let Some(arriving) = arriving else { return http3.ending() };
-                upkeep.used(&tunnel.connection);
+                upkeep.used(tunnel);
                 tunnel.running.spawn(stream(Arc::clone(tunnel), arriving));
             }
             () = tunnel.over() => {
@@ -252,17 +255,28 @@ impl Drain {
 /// What happens by the clock.
 struct Upkeep {
     window: TunnelWindow,
+    /// Streams that the client may have open now.
+    granted: u32,
     idle_since: Option<Instant>,
 }
 
 impl Upkeep {
     fn new(window: TunnelWindow) -> Self {
-        Self { window, idle_since: Some(Instant::now()) }
+        Self { window, granted: STREAMS_GRANTED, idle_since: Some(Instant::now()) }
     }
 
     /// A stream begins: the tunnel is given room, while there is some.
-    fn used(&mut self, connection: &Connection) {
+    fn used(&mut self, tunnel: &Tunnel) {
         self.idle_since = None;
+        let connection = &tunnel.connection;
+        if tunnel.running.len() >= self.granted as usize / 2 {
+            let most = streams_max(&tunnel.worker, &tunnel.tenant);
+            let more = self.granted.saturating_mul(4).min(most);
+            if more > self.granted {
+                self.granted = more;
+                connection.set_max_concurrent_bi_streams(VarInt::from_u32(more));
+            }
+        }
         if self.window.used() == 0 && self.window.pressure() == Pressure::Low {
             let more = WINDOW_BYTES - WINDOW_BYTES_MIN;
             if self.window.grow(2 * u64::from(more)) {
@@ -304,7 +318,7 @@ impl Tunnel {
             session::open(worker, tenant, credential, Some(facts), peer, AccessMethod::Quic);
         let Some(opened) = opened else { return false };
         session.send_replace(Some(opened));
-        let streams = streams_max(worker, tenant);
+        let streams = streams_max(worker, tenant).min(STREAMS_GRANTED);
         connection.set_max_concurrent_bi_streams(VarInt::from_u32(streams));
         true
     }
