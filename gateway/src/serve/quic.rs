@@ -39,7 +39,7 @@ const RETRY_FROM: usize = 256;
 const OPENING_MAX: usize = 4_096;
 /// Streams that a tunnel may have open before it has shown that it needs more: the library sets
 /// memory aside for each that it allows, 80 KB for a thousand.
-const STREAMS_GRANTED: u32 = 64;
+const STREAMS_GRANTED: u32 = 16;
 /// How often a tunnel is looked after.
 const LOOK: Duration = Duration::from_secs(5);
 /// A tunnel without streams is closed after this long; clients open one again at once.
