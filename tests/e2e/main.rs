@@ -26,6 +26,7 @@ mod http;
 mod interop;
 mod isolation;
 mod kafka;
+mod kernel_tcp;
 mod labels;
 mod leaf;
 mod load;
