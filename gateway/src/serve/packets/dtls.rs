@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gateway_proto::dtls::{DtlsHello, HelloReader, Progress};
+use gateway_proto::dtls::{DtlsHello, HelloReader, Progress, is_hello_retry};
 use gateway_proto::openconnect::frame::{Kind, put_dtls, read_dtls};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use tokio::time::sleep_until;
@@ -192,7 +192,7 @@ async fn admit(
     let counted = pop.tunnel(limits).ok_or_else(|| refuse(RefusalReason::TooManyTunnels))?;
     let lease = pop.packets.pool.lease(&[]);
     let lease = lease.ok_or_else(|| refuse(RefusalReason::TooManyTunnels))?;
-    let facts = TunnelTls { version: "DTLS 1.3", kx: None, http2: false };
+    let facts = TunnelTls::dtls();
     let way = (way.peer, AccessMethod::Dtls);
     let (session, device) = open(worker, &tenant, identity, &facts, way)
         .ok_or_else(|| refuse(RefusalReason::TooManyTunnels))?;
@@ -218,6 +218,9 @@ struct Connection {
     port: Arc<UdpPort>,
     way: Way,
     heard: Instant,
+    /// Bytes that may still be sent to an address that is not proven: as many as came from there. The
+    /// engine asks for its cookie several times, which would be more.
+    credit: usize,
     /// Packet sizes that are being tried.
     probes: Vec<u16>,
 }
@@ -225,7 +228,7 @@ struct Connection {
 impl Connection {
     fn new(port: &Arc<UdpPort>, way: Way, engine: Engine, out: Output) -> Self {
         let heard = Instant::now();
-        Self { engine, out, port: Arc::clone(port), way, heard, probes: Vec::new() }
+        Self { engine, out, port: Arc::clone(port), way, heard, credit: 0, probes: Vec::new() }
     }
 
     fn psk(port: &Arc<UdpPort>, way: Way, key: &Zeroizing<[u8; 32]>) -> Option<Self> {
@@ -273,6 +276,7 @@ impl Connection {
         mailbox: &mut Mailbox,
     ) -> Result<Option<Vec<u8>>, bool> {
         for datagram in flight {
+            self.credit += datagram.len();
             let read = self.engine.datagram(Instant::now(), datagram, &mut self.out);
             self.flush().await;
             read.map_err(|_| false)?;
@@ -285,7 +289,10 @@ impl Connection {
             };
             let now = Instant::now();
             let done = match step {
-                Some(datagram) => self.engine.datagram(now, &datagram, &mut self.out),
+                Some(datagram) => {
+                    self.credit += datagram.len();
+                    self.engine.datagram(now, &datagram, &mut self.out)
+                }
                 None => self.engine.tick(now, &mut self.out),
             };
             self.flush().await;
@@ -295,6 +302,8 @@ impl Connection {
     }
 
     async fn flush(&mut self) {
+        let credit = &mut self.credit;
+        self.out.datagrams.retain(|it| !is_hello_retry(it) || spend(credit, it.len()));
         if !self.out.datagrams.is_empty() {
             self.port.send(self.way, &self.out.datagrams).await;
             self.out.datagrams.clear();
@@ -419,6 +428,10 @@ impl Connection {
             link.set_mtu(size);
         }
     }
+}
+
+fn spend(credit: &mut usize, cost: usize) -> bool {
+    credit.checked_sub(cost).map(|left| *credit = left).is_some()
 }
 
 async fn at(wake: Option<Instant>) {
