@@ -50,6 +50,7 @@ mod suites;
 mod tenants;
 mod transfer;
 mod tunnels;
+mod upgrade;
 mod websocket;
 
 use serde_json::Value;

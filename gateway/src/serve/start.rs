@@ -24,7 +24,9 @@ use crate::limit::hold::HoldBudget;
 use crate::limit::window::ProcessWindow;
 use crate::origin::resolve::{NameServers, Resolver, ResolverSettings};
 use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Watcher};
-use crate::socket::{Accepting, UdpPort, bind, raise_descriptor_limit, refuse_core_dumps};
+use crate::socket::{
+    Accepting, Handover, UdpPort, bind, raise_descriptor_limit, refuse_core_dumps,
+};
 use crate::stream::packet::AddressPool;
 use crate::telemetry::{self, Metrics};
 use crate::tls::Roots;
@@ -42,6 +44,8 @@ pub enum ServeError {
     Load(#[from] LoadError),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
+    #[error("`listen.handover`: {dir} cannot be used: {error}")]
+    Handover { dir: String, error: io::Error },
     #[error("the event log in {dir} cannot be opened: {error}")]
     Events { dir: String, error: io::Error },
     #[error("the catalog does not load: {0}")]
@@ -94,8 +98,8 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let gateway = snapshot.gateway();
     let events = open_events(&gateway, workers)?;
-    let listeners = Listeners::bind(&gateway, workers)?;
-    let pop = Arc::new(build(&snapshot, &gateway, workers, &listeners)?);
+    let mut listeners = Listeners::bind(&gateway, workers)?;
+    let pop = Arc::new(build(&snapshot, &gateway, workers, &mut listeners)?);
     count_panics(&pop.metrics);
     let crew: Arc<[Arc<Worker>]> = (0..workers)
         .map(|index| {
@@ -109,8 +113,12 @@ async fn serve(
     let admin = admin.serve(listeners.admin).map_err(ServeError::Admin)?;
     let accepting = pop.tasks.clone();
     accepting.spawn(accept_tunnels(listeners.tunnel, Arc::clone(&crew)));
-    for (worker, port) in crew.iter().zip(listeners.udp) {
-        tokio::spawn(packets::serve_udp(Arc::clone(worker), port));
+    let ports: Vec<_> = listeners.udp.into_iter().map(Arc::new).collect();
+    for (worker, port) in crew.iter().zip(&ports) {
+        tokio::spawn(packets::serve_udp(Arc::clone(worker), Arc::clone(port)));
+    }
+    if let (Some(worker), Some(port)) = (crew.first(), ports.first()) {
+        tokio::spawn(packets::serve_handed_over(Arc::clone(worker), Arc::clone(port)));
     }
     for (listener, tenant) in listeners.explicit {
         accepting.spawn(accept_explicit(listener, tenant, Arc::clone(&crew)));
@@ -154,6 +162,7 @@ struct Listeners {
     tunnel: TcpListener,
     /// One for each worker.
     udp: Vec<UdpPort>,
+    handover: Option<Handover>,
     explicit: Vec<(TcpListener, TenantName)>,
     admin: TcpListener,
     own: Vec<SocketAddr>,
@@ -161,21 +170,29 @@ struct Listeners {
 
 impl Listeners {
     fn bind(gateway: &GatewayUnit, workers: usize) -> Result<Self, ServeError> {
-        let listen = |address| bind(address).map_err(|error| ServeError::Listen { address, error });
         let config = &gateway.config;
-        let tunnel = listen(config.listen.tcp)?;
+        let listen = |address, shared| {
+            bind(address, shared).map_err(|error| ServeError::Listen { address, error })
+        };
+        let shared = config.listen.handover.is_some();
+        let tunnel = listen(config.listen.tcp, shared)?;
         let address = config.listen.udp;
         let udp = (0..workers).map(|_| UdpPort::bind(address)).collect::<Result<_, _>>();
         let udp = udp.map_err(|error| ServeError::Listen { address, error })?;
-        let admin = listen(config.admin.listen)?;
+        let handover = config.listen.handover.as_ref().map(|dir| {
+            let unusable = |error| ServeError::Handover { dir: dir.display().to_string(), error };
+            Handover::join(dir).map_err(unusable)
+        });
+        let handover = handover.transpose()?;
+        let admin = listen(config.admin.listen, false)?;
         let mut own = vec![config.listen.tcp, config.listen.udp, config.admin.listen];
         let mut explicit = Vec::new();
         let configured: &BTreeMap<SocketAddr, TenantName> = &config.listen.explicit;
         for (address, tenant) in configured {
-            explicit.push((listen(*address)?, tenant.clone()));
+            explicit.push((listen(*address, shared)?, tenant.clone()));
             own.push(*address);
         }
-        Ok(Self { tunnel, udp, explicit, admin, own })
+        Ok(Self { tunnel, udp, handover, explicit, admin, own })
     }
 }
 
@@ -183,7 +200,7 @@ fn build(
     snapshot: &Snapshot,
     gateway: &GatewayUnit,
     workers: usize,
-    listeners: &Listeners,
+    listeners: &mut Listeners,
 ) -> Result<Pop, ServeError> {
     let catalog = Catalog::builtin().map_err(|problems| {
         ServeError::Catalog(problems.first().map(ToString::to_string).unwrap_or_default())
@@ -212,6 +229,7 @@ fn build(
         )),
         dtls: dtls_config(),
         udp_port: gateway.config.listen.udp.port(),
+        handover: listeners.handover.take(),
     });
     Ok(pop)
 }
@@ -249,10 +267,12 @@ pub(super) fn resolver(gateway: &GatewayUnit) -> Result<Resolver, ServeError> {
 async fn accept_tunnels(listener: TcpListener, crew: Arc<[Arc<Worker>]>) {
     let accepting = Accepting::new(listener);
     for worker in crew.iter().cycle() {
-        let (stream, peer) = tokio::select! {
-            accepted = accepting.next() => accepted,
-            () = worker.pop.draining.cancelled() => return,
+        let accepted = tokio::select! {
+            accepted = accepting.next() => Some(accepted),
+            // What has connected already is told to go elsewhere, not reset.
+            () = worker.pop.draining.cancelled() => accepting.waiting().await,
         };
+        let Some((stream, peer)) = accepted else { return };
         let worker = Arc::clone(worker);
         let tasks = worker.pop.tasks.clone();
         tasks.spawn(tunnel::serve(worker, stream, peer));

@@ -28,6 +28,9 @@ const HELLO_TIME_MAX: Duration = Duration::from_secs(2);
 const HELLO_DATAGRAMS_MAX: usize = 16;
 /// Packets sent between two looks at everything else: what one send can carry.
 const BATCH: usize = 48;
+/// How often other processes at the port are looked for: a session that a new one has is asked for by
+/// then.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After a failed read the port rests, instead of spinning.
 const REST: Duration = Duration::from_millis(50);
 /// A client that was silent for [`DPD`] is asked as often as this; after three questions without any word
@@ -40,12 +43,13 @@ const PATHS: [u16; 4] = [1_500, 1_480, 1_428, 1_400];
 const MTU_MIN: u16 = 1_280;
 
 /// Serves one socket of the UDP port until the process stops.
-pub(in crate::serve) async fn serve(worker: Arc<Worker>, port: UdpPort) {
-    let port = Arc::new(port);
+pub(in crate::serve) async fn serve(worker: Arc<Worker>, port: Arc<UdpPort>) {
     let mut buffers = Buffers::default();
     let stopping = worker.pop.stopping.clone();
     loop {
-        let read = port.receive(&mut buffers, |way, datagram| take(&worker, &port, way, datagram));
+        let read = port.receive(&mut buffers, |way, datagram| {
+            take(&worker, &port, way, datagram, Came::Directly);
+        });
         tokio::select! {
             read = read => if let Err(error) = read {
                 tracing::warn!("the UDP port: {error}");
@@ -56,9 +60,38 @@ pub(in crate::serve) async fn serve(worker: Arc<Worker>, port: UdpPort) {
     }
 }
 
+/// Serves what other processes at the same port pass on, until this one stops. Answers leave from
+/// `port`.
+pub(in crate::serve) async fn serve_handed_over(worker: Arc<Worker>, port: Arc<UdpPort>) {
+    let Some(handover) = &worker.pop.handover else { return };
+    let mut buffer = Vec::new();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    loop {
+        tokio::select! {
+            read = handover.receive(&mut buffer, |way, datagram| {
+                take(&worker, &port, way, datagram, Came::HandedOver);
+            }) => if let Err(error) = read {
+                tracing::warn!("the handover socket: {error}");
+                tokio::time::sleep(REST).await;
+            },
+            _ = looks.tick() => handover.look(),
+            () = worker.pop.stopping.cancelled() => return,
+        }
+    }
+}
+
+/// How a datagram came to this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Came {
+    Directly,
+    /// Another process passed it on; it is not passed on again.
+    HandedOver,
+}
+
 /// Gives one datagram to whom it belongs (RFC 9443 section 3).
-fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8]) {
+fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8], came: Came) {
     let metrics = &worker.pop.metrics;
+    let handover = worker.pop.handover.as_ref().filter(|_| came == Came::Directly);
     if !matches!(datagram.first(), Some(20..=63)) {
         return metrics.datagram_dropped("unknown");
     }
@@ -67,15 +100,25 @@ fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8]) {
     match peers.deliver(way.peer, &datagram) {
         Delivered::Yes => {}
         Delivered::Full => metrics.datagram_dropped("queue"),
-        Delivered::Stray => metrics.datagram_dropped("stray"),
+        Delivered::Stray => {
+            if handover.is_some_and(|it| it.to_others(way, &datagram)) {
+                metrics.datagrams_handed_over_total.inc();
+            } else {
+                metrics.datagram_dropped("stray");
+            }
+        }
         // Draining: clients go elsewhere.
-        Delivered::First if worker.pop.draining.is_cancelled() => {}
+        Delivered::First if came == Came::Directly && worker.pop.draining.is_cancelled() => {
+            if handover.is_some_and(|it| it.to_newest(way, &datagram)) {
+                metrics.datagrams_handed_over_total.inc();
+            }
+        }
         Delivered::First => match peers.open(way.peer) {
             Some(mailbox) => {
                 let _first = peers.deliver(way.peer, &datagram);
                 let (worker, port) = (Arc::clone(worker), Arc::clone(port));
                 let tasks = worker.pop.tasks.clone();
-                tasks.spawn(peer(worker, port, way, mailbox));
+                tasks.spawn(peer(worker, port, way, mailbox, came));
             }
             None => metrics.datagram_dropped("limit"),
         },
@@ -83,10 +126,10 @@ fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8]) {
 }
 
 /// One peer, from its first datagram to its end.
-async fn peer(worker: Arc<Worker>, port: Arc<UdpPort>, way: Way, mut mailbox: Mailbox) {
+async fn peer(worker: Arc<Worker>, port: Arc<UdpPort>, way: Way, mut mailbox: Mailbox, came: Came) {
     let evicted = mailbox.evicted.clone();
     let met = tokio::select! {
-        met = meet(&worker, &port, way, &mut mailbox) => met,
+        met = meet(&worker, &port, way, &mut mailbox, came) => met,
         () = evicted.cancelled() => Err(None),
         () = worker.pop.stopping.cancelled() => Err(None),
     };
@@ -108,6 +151,7 @@ async fn meet(
     port: &Arc<UdpPort>,
     way: Way,
     mailbox: &mut Mailbox,
+    came: Came,
 ) -> Result<(Connection, Attached), Option<Refusal>> {
     let (hello, flight) = hello(mailbox).await.ok_or(None)?;
     let offer = worker.pop.packets.offered(&hello.hello.session_id);
@@ -115,7 +159,16 @@ async fn meet(
         // Nobody but the client of a live TLS channel knows its App-ID.
         Some(offer) => Connection::psk(port, way, &offer.key),
         None if hello.offers_1_3() => Connection::modern(worker, port, way, &hello)?,
-        None => None,
+        None => {
+            // Its TLS channel may be with another process; what follows goes there as nobody's here.
+            let handover = worker.pop.handover.as_ref().filter(|_| came == Came::Directly);
+            if let Some(handover) = handover {
+                for datagram in &flight {
+                    let _passed = handover.to_others(way, datagram);
+                }
+            }
+            None
+        }
     }
     .ok_or(None)?;
     let handshake = connection.handshake(&flight, mailbox);

@@ -10,5 +10,5 @@ mod session;
 mod table;
 
 pub(super) use cstp::{Bootstrap, is_bootstrap, serve as bootstrap};
-pub(super) use dtls::serve as serve_udp;
+pub(super) use dtls::{serve as serve_udp, serve_handed_over};
 pub(super) use table::PacketTunnels;
