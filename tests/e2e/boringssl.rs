@@ -7,7 +7,8 @@ use tests::{Gateway, Identity, Origin};
 
 /// What the peer says and how it ends.
 async fn peer(gateway: &Gateway, identity: &Identity, pings: u16, key_updates: u16) -> Output {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("boringssl/target/debug/boringssl-peer");
+    let program =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("boringssl/target/debug/boringssl-peer");
     let mut command = Command::new(program);
     command.args([gateway.address().to_string(), gateway.name("acme")]);
     command.args([identity.file("client.pem"), identity.file("tunnel-ca.pem")]);

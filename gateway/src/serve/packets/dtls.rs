@@ -33,10 +33,11 @@ const BATCH: usize = 48;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// After a failed read the port rests, instead of spinning.
 const REST: Duration = Duration::from_millis(50);
-/// A client that was silent for [`DPD`] is asked as often as this; after three questions without any word
-/// of it the channel is dead. A firewall that lets nothing out lets our questions in for so long, and a client
-/// believes that all is well as long as it hears them.
+/// A client that was silent for [`DPD`] is asked twice, so long apart; after as much again twice its channel is
+/// dead. More questions would do harm: where a firewall has stopped to let a client's datagrams out, it takes
+/// the path for good as long as it hears us.
 const ASK: Duration = Duration::from_secs(3);
+const DEAD_AFTER: Duration = Duration::from_secs(DPD.as_secs() + 3 * ASK.as_secs());
 /// Packet sizes that are tried on a path: Ethernet with IPv4 and IPv6 outside, common tunnels, and the
 /// least that IPv6 inside needs (RFC 8899 section 5).
 const PATHS: [u16; 4] = [1_500, 1_480, 1_428, 1_400];
@@ -414,12 +415,13 @@ impl Connection {
                 () = session.asked.notified() => self.frame(Kind::DpdRequest, &[]),
                 _ = looks.tick() => {
                     let silence = self.heard.elapsed();
-                    if silence > DPD + 3 * ASK {
+                    if silence > DEAD_AFTER {
                         return;
                     }
                     let left = DPD.saturating_sub(silence);
                     looks.reset_after(if left.is_zero() { ASK } else { left });
-                    if left.is_zero() { self.frame(Kind::DpdRequest, &[]) } else { Ok(()) }
+                    let asks = left.is_zero() && silence < DPD + 2 * ASK;
+                    if asks { self.frame(Kind::DpdRequest, &[]) } else { Ok(()) }
                 }
             };
             if done.is_err() {
