@@ -139,9 +139,7 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     fn run(&mut self) -> Result<(), End> {
-        let Some((hello, flight)) = self.hello()? else {
-            return Err(End::Failed("no ClientHello".to_owned()));
-        };
+        let (hello, flight) = self.hello()?;
         self.look_at(&hello)?;
         let modern =
             Modern::new(Arc::clone(&self.config), self.identity.clone(), self.now, &mut self.out)?;
@@ -153,7 +151,7 @@ impl Connection<'_> {
     }
 
     /// What stands in front of the engine: the whole hello is read before there is one.
-    fn hello(&mut self) -> Result<Option<(Box<DtlsHello>, Vec<Vec<u8>>)>, End> {
+    fn hello(&mut self) -> Result<(Box<DtlsHello>, Vec<Vec<u8>>), End> {
         let mut reader = HelloReader::new();
         let mut flight = Vec::new();
         loop {
@@ -165,7 +163,7 @@ impl Connection<'_> {
                     let progress = reader.push(&datagram);
                     flight.push(datagram);
                     match progress {
-                        Progress::Done(hello) => return Ok(Some((hello, flight))),
+                        Progress::Done(hello) => return Ok((hello, flight)),
                         Progress::NeedMore => {}
                         Progress::NotHello(problem) => {
                             return Err(End::Failed(format!("no hello: {problem:?}")));
@@ -178,7 +176,7 @@ impl Connection<'_> {
                 }
                 Asked::Unsupported(what) => return Err(End::Unimplemented(what.to_owned())),
                 Asked::Timeout(_) => {}
-                Asked::End => return Ok(None),
+                Asked::End => return Err(End::Failed("no ClientHello".to_owned())),
             }
         }
     }
