@@ -8,6 +8,7 @@ pub mod dtls12;
 pub mod openconnect;
 pub mod packet;
 pub mod sniff;
+pub mod tcp;
 pub mod udp;
 
 pub mod client_hello;
@@ -23,3 +24,4 @@ pub mod websocket;
 pub mod websocket_message;
 
 pub mod h2;
+pub mod h3;

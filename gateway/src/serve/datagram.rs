@@ -1,11 +1,11 @@
-//! CONNECT-UDP over a tunnel's HTTP/2 stream: datagrams in capsules (RFC 9298, RFC 9297).
+//! CONNECT-UDP (RFC 9298): UDP payloads between a client's pipe and one destination.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
-use gateway_proto::capsule::{CapsuleReader, udp_payload, write_udp};
+use bytes::BytesMut;
+use gateway_proto::capsule::{CapsuleReader, udp_payload};
 use gateway_proto::fields::Fields;
 use gateway_proto::target::Host;
 use policy::verdict::{DialPermit, Outcome};
@@ -13,6 +13,7 @@ use tokio::net::UdpSocket;
 
 use super::bypass::unreachable_end;
 use super::flow::{Flow, FlowEnd};
+use super::pipe::{Asked, Inbound, Pipe};
 use super::pop::Worker;
 use super::reach;
 use crate::event::Text;
@@ -20,7 +21,6 @@ use crate::exchange::Scheme;
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::tunnel::Session;
-use crate::tunnel::mux::{self, Code, MuxStream};
 
 /// A UDP association that is silent for this long is over (RFC 4787 asks for at least two
 /// minutes).
@@ -28,15 +28,15 @@ pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Largest UDP payload.
 const DATAGRAM_BYTES_MAX: usize = 65_527;
 
-/// Serves one CONNECT-UDP stream.
-pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, request: mux::Request) {
+/// Serves one CONNECT-UDP request for `path`.
+pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, path: &[u8], asked: Asked) {
     let began = Instant::now();
-    let Some((host, port)) = target_of(&request.path) else {
+    let Some((host, port)) = target_of(path) else {
         let why = super::refused::why(&worker, "bad_authority");
-        return request.responder.finish(400, &why, Bytes::new());
+        return asked.refuse(400, &why).await;
     };
     let Some(flow) = Flow::datagrams(worker, Arc::clone(&session), host, port) else {
-        return request.responder.reset(Code::INTERNAL_ERROR);
+        return asked.reset();
     };
     let Some(tenant) = flow.tenant() else { return };
     let _counted = session.stream();
@@ -44,16 +44,18 @@ pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, request: m
         Err(end) => {
             let label = end.block_reason.or(end.error).unwrap_or("refused");
             let why = super::refused::why(&flow.worker, label);
-            request.responder.finish(403, &why, Bytes::new());
+            asked.refuse(403, &why).await;
             end
         }
         Ok(socket) => {
             let mut fields = Fields::new();
             fields.push("capsule-protocol", "?1");
-            let stream = request.responder.respond(200, &fields);
-            tokio::select! {
-                end = relay(stream, socket) => end,
-                () = session.ended.cancelled() => FlowEnd::ended("session_ended"),
+            match asked.accept(&fields).await {
+                Some(pipe) => tokio::select! {
+                    end = relay(pipe, socket) => end,
+                    () = session.ended.cancelled() => FlowEnd::ended("session_ended"),
+                },
+                None => FlowEnd::ended("client_reset"),
             }
         }
     };
@@ -124,33 +126,37 @@ async fn bind(_permit: &DialPermit, target: SocketAddr) -> std::io::Result<UdpSo
 }
 
 /// Moves datagrams both ways until the client ends or nothing moves.
-async fn relay(mut stream: MuxStream, socket: UdpSocket) -> FlowEnd {
+async fn relay(mut pipe: Pipe, socket: UdpSocket) -> FlowEnd {
     let mut inbox = BytesMut::new();
     let mut reader = CapsuleReader::new();
     let mut packet = vec![0; DATAGRAM_BYTES_MAX];
     let (mut up, mut down) = (0_u64, 0_u64);
     let (error, blame) = loop {
         let step = tokio::select! {
-            chunk = stream.read_chunk() => Step::Chunk(chunk),
+            inbound = pipe.next() => Step::Client(inbound),
             received = socket.recv(&mut packet) => Step::Datagram(received),
             () = tokio::time::sleep(IDLE_TIME_MAX) => break (Some("idle"), Some(Blame::Gateway)),
         };
         match step {
-            Step::Chunk(Ok(Some(chunk))) => {
+            Step::Client(Inbound::Payload(payload)) => {
+                up += payload.len() as u64;
+                // UDP may lose what the kernel does not take.
+                drop(socket.send(&payload).await);
+            }
+            Step::Client(Inbound::Capsules(Ok(Some(chunk)))) => {
                 inbox.extend_from_slice(&chunk);
                 match forward(&mut reader, &mut inbox, &socket).await {
                     Some(bytes) => up += bytes,
                     None => break (Some("bad_capsule"), Some(Blame::Client)),
                 }
             }
-            Step::Chunk(Ok(None)) => break (None, None),
-            Step::Chunk(Err(_)) => break (Some("client_reset"), Some(Blame::Client)),
+            Step::Client(Inbound::Capsules(Ok(None))) => break (None, None),
+            Step::Client(Inbound::Capsules(Err(_))) => {
+                break (Some("client_reset"), Some(Blame::Client));
+            }
             Step::Datagram(Ok(length)) => {
                 down += length as u64;
-                let payload = packet.get(..length).unwrap_or_default();
-                let mut out = BytesMut::with_capacity(length + 16);
-                write_udp(payload, &mut out);
-                if stream.write_chunk(out.freeze()).await.is_err() {
+                if pipe.send(packet.get(..length).unwrap_or_default()).await.is_err() {
                     break (Some("client_reset"), Some(Blame::Client));
                 }
             }
@@ -162,7 +168,7 @@ async fn relay(mut stream: MuxStream, socket: UdpSocket) -> FlowEnd {
 }
 
 enum Step {
-    Chunk(std::io::Result<Option<Bytes>>),
+    Client(Inbound),
     Datagram(std::io::Result<usize>),
 }
 

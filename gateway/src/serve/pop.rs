@@ -43,6 +43,8 @@ pub struct Pop {
     pub tunnels: AtomicUsize,
     pub refusals: Refusals,
     pub(super) packets: Arc<PacketTunnels>,
+    /// QUIC handshakes under way.
+    pub quic_opening: AtomicUsize,
     /// Shared by all DTLS 1.3 connections; `None` where the cryptography cannot be used.
     pub dtls: Option<Arc<dimpl::Config>>,
     /// Where the UDP port is, for clients that are told.
@@ -101,6 +103,7 @@ impl Pop {
             tunnels: AtomicUsize::new(0),
             refusals: Refusals::default(),
             packets: Arc::new(parts.packets),
+            quic_opening: AtomicUsize::new(0),
             dtls: parts.dtls,
             udp_port: parts.udp_port,
             handover: parts.handover,

@@ -11,10 +11,11 @@ use policy::catalog::Catalog;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::packets::{self, PacketTunnels};
+use super::packets::PacketTunnels;
 use super::pop::{Parts, Pop, Worker};
 use super::tenancy::root_source;
-use super::{drain, tunnel, upkeep};
+use super::udp::Sorter;
+use super::{drain, quic, tunnel, udp, upkeep};
 use crate::admin;
 use crate::config;
 use crate::event::{EventLog, Options};
@@ -23,14 +24,17 @@ use crate::ident::TenantName;
 use crate::limit::hold::HoldBudget;
 use crate::limit::window::ProcessWindow;
 use crate::origin::resolve::{NameServers, Resolver, ResolverSettings};
-use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Watcher};
+use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Tenant, Watcher};
 use crate::socket::{
-    Accepting, Handover, UdpPort, bind, raise_descriptor_limit, refuse_core_dumps,
+    Accepting, Handover, Inbox, QuicSocket, UdpPort, bind, raise_descriptor_limit,
+    refuse_core_dumps,
 };
 use crate::stream::packet::AddressPool;
+use crate::stream::packet::kernel::{Kernel, Network, Unavailable};
 use crate::telemetry::{self, Metrics};
 use crate::tls::Roots;
 use crate::tunnel::dtls::modern_config;
+use crate::tunnel::quic::{Chooser, Generation, QuicEndpoint, QuicKeys};
 
 /// Held bodies may use this share of the process's memory limit.
 const HOLD_SHARE: u64 = 4;
@@ -52,10 +56,14 @@ pub enum ServeError {
     Catalog(String),
     #[error("the resolver cannot be set up: {0}")]
     Resolver(String),
+    #[error("QUIC cannot be served: {0}")]
+    Quic(String),
     #[error("the admin endpoint cannot be set up: {0}")]
     Admin(String),
     #[error("metrics cannot be declared: {0}")]
     Metrics(prometheus::Error),
+    #[error("`inner.tcp: kernel` in gateway.yaml cannot be had: {0}")]
+    InnerTcp(Unavailable),
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
 }
@@ -72,8 +80,10 @@ pub fn run(dir: &Path, ready: impl FnOnce(&Snapshot)) -> Result<(), ServeError> 
     }
     let (snapshot, _) = Snapshot::load(dir)?;
     let workers = workers(&snapshot.gateway());
+    // Before there are threads, which would be in its way.
+    let network = inner_network(snapshot.gateway().config.inner)?;
     let runtime = runtime(workers).map_err(ServeError::Runtime)?;
-    runtime.block_on(serve(snapshot, workers, ready))
+    runtime.block_on(serve(snapshot, workers, network, ready))
 }
 
 fn workers(gateway: &GatewayUnit) -> usize {
@@ -94,12 +104,28 @@ fn runtime(workers: usize) -> io::Result<Runtime> {
 async fn serve(
     snapshot: Snapshot,
     workers: usize,
+    network: Option<Network>,
     ready: impl FnOnce(&Snapshot),
 ) -> Result<(), ServeError> {
     let gateway = snapshot.gateway();
     let events = open_events(&gateway, workers)?;
     let mut listeners = Listeners::bind(&gateway, workers)?;
-    let pop = Arc::new(build(&snapshot, &gateway, workers, &mut listeners)?);
+    let metrics = Arc::new(Metrics::new().map_err(ServeError::Metrics)?);
+    let inner = config::Inner { ..gateway.config.inner };
+    let pool = AddressPool::new(inner.ipv4, inner.ipv6);
+    let kernel = network.map(|network| Kernel::new(network, &pool, Arc::clone(&metrics)));
+    let kernel = kernel.transpose().map_err(|error| ServeError::InnerTcp(error.into()))?;
+    let (kernel, inner_listeners) = kernel.unzip();
+    let packets = PacketTunnels::new(pool, kernel.clone());
+    let parts = build(&snapshot, &gateway, workers, &mut listeners, (metrics, packets))?;
+    let pop = Arc::new(Pop::new(parts));
+    if let Some(kernel) = kernel {
+        kernel.start_reading().map_err(ServeError::Runtime)?;
+        tokio::spawn(Arc::clone(&kernel).sweep());
+        for listener in inner_listeners.into_iter().flatten() {
+            tokio::spawn(Arc::clone(&kernel).accept(listener));
+        }
+    }
     count_panics(&pop.metrics);
     let crew: Arc<[Arc<Worker>]> = (0..workers)
         .map(|index| {
@@ -113,13 +139,7 @@ async fn serve(
     let admin = admin.serve(listeners.admin).map_err(ServeError::Admin)?;
     let accepting = pop.tasks.clone();
     accepting.spawn(accept_tunnels(listeners.tunnel, Arc::clone(&crew)));
-    let ports: Vec<_> = listeners.udp.into_iter().map(Arc::new).collect();
-    for (worker, port) in crew.iter().zip(&ports) {
-        tokio::spawn(packets::serve_udp(Arc::clone(worker), Arc::clone(port)));
-    }
-    if let (Some(worker), Some(port)) = (crew.first(), ports.first()) {
-        tokio::spawn(packets::serve_handed_over(Arc::clone(worker), Arc::clone(port)));
-    }
+    serve_udp(&crew, listeners.udp)?;
     for (listener, tenant) in listeners.explicit {
         accepting.spawn(accept_explicit(listener, tenant, Arc::clone(&crew)));
     }
@@ -130,6 +150,39 @@ async fn serve(
     drain::drain(&pop).await;
     admin.abort();
     events.close();
+    Ok(())
+}
+
+/// Serves the UDP port: one reader and one QUIC endpoint for each worker.
+fn serve_udp(crew: &[Arc<Worker>], ports: Vec<UdpPort>) -> Result<(), ServeError> {
+    let Some(pop) = crew.first().map(|worker| Arc::clone(&worker.pop)) else { return Ok(()) };
+    let failed = |error: String| ServeError::Quic(error);
+    let generation = pop.handover.as_ref().map(Handover::own);
+    let generation = Generation::new(generation, SystemTime::now());
+    // Processes that share the port share the secret.
+    let shared = pop.snapshot.gateway().config.listen.handover.clone();
+    let secret =
+        shared.map_or_else(|| pop.snapshot.layout().quic_key(), |dir| dir.join("quic.key"));
+    let keys = QuicKeys::load(&secret, generation).map_err(|error| failed(error.to_string()))?;
+    let tenancies = Arc::clone(&pop);
+    let config_of = move |tenant: &Arc<Tenant>| Arc::clone(&tenancies.tenancy(tenant).tunnel);
+    let chooser = Chooser::new(pop.snapshot.clone(), Box::new(config_of));
+    let chooser = Arc::new(chooser.map_err(|error| failed(error.to_string()))?);
+    let inboxes: Vec<Arc<Inbox>> = crew.iter().map(|_| Arc::default()).collect();
+    let sorter = Arc::new(Sorter { ids: Arc::clone(&keys.ids), inboxes: inboxes.clone() });
+    let ports: Vec<_> = ports.into_iter().map(Arc::new).collect();
+    if let (Some(worker), Some(port)) = (crew.first(), ports.first()) {
+        let (worker, port, sorter) = (Arc::clone(worker), Arc::clone(port), Arc::clone(&sorter));
+        tokio::spawn(udp::serve_handed_over(worker, port, sorter));
+    }
+    for (number, ((worker, port), inbox)) in crew.iter().zip(ports).zip(inboxes).enumerate() {
+        let socket = QuicSocket::new(Arc::clone(&port), inbox);
+        let number = u16::try_from(number).unwrap_or(u16::MAX);
+        let endpoint = QuicEndpoint::new(socket, &keys, number, Arc::clone(&chooser))
+            .map_err(|error| failed(error.to_string()))?;
+        tokio::spawn(quic::serve(Arc::clone(worker), endpoint));
+        tokio::spawn(udp::serve(Arc::clone(worker), port, Arc::clone(&sorter)));
+    }
     Ok(())
 }
 
@@ -201,7 +254,8 @@ fn build(
     gateway: &GatewayUnit,
     workers: usize,
     listeners: &mut Listeners,
-) -> Result<Pop, ServeError> {
+    (metrics, packets): (Arc<Metrics>, PacketTunnels),
+) -> Result<Parts, ServeError> {
     let catalog = Catalog::builtin().map_err(|problems| {
         ServeError::Catalog(problems.first().map(ToString::to_string).unwrap_or_default())
     })?;
@@ -212,10 +266,10 @@ fn build(
         SystemTime::now(),
     );
     super::upkeep::say_roots(&warnings);
-    let pop = Pop::new(Parts {
+    Ok(Parts {
         snapshot: snapshot.clone(),
         catalog,
-        metrics: Arc::new(Metrics::new().map_err(ServeError::Metrics)?),
+        metrics,
         guard: guard(gateway, listeners.own.clone()),
         resolver: resolver(gateway)?,
         roots,
@@ -223,15 +277,34 @@ fn build(
         windows: ProcessWindow::new(memory / WINDOW_SHARE),
         workers,
         own_addresses: listeners.own.clone(),
-        packets: PacketTunnels::new(AddressPool::new(
-            gateway.config.inner.ipv4,
-            gateway.config.inner.ipv6,
-        )),
+        packets,
         dtls: dtls_config(),
         udp_port: gateway.config.listen.udp.port(),
         handover: listeners.handover.take(),
-    });
-    Ok(pop)
+    })
+}
+
+/// The network for inner connections, where the kernel is to carry them.
+fn inner_network(inner: config::Inner) -> Result<Option<Network>, ServeError> {
+    let made = match inner.tcp {
+        config::InnerTcp::User => return Ok(None),
+        config::InnerTcp::Kernel => {
+            Network::make(inner.ipv4, inner.ipv6).map_err(ServeError::InnerTcp)?
+        }
+        config::InnerTcp::Auto => match Network::make(inner.ipv4, inner.ipv6) {
+            Ok(network) => network,
+            Err(why) => {
+                tracing::info!("inner connections end in user space: {why}");
+                return Ok(None);
+            }
+        },
+    };
+    tracing::info!(congestion = %made.congestion, "inner connections end in the kernel");
+    if !made.unset.is_empty() {
+        let settings = made.unset.join(", ");
+        tracing::warn!(%settings, "not writable in the inner network: the machine's own hold there");
+    }
+    Ok(Some(made))
 }
 
 /// Without it the other tunnels still work.

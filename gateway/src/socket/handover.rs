@@ -1,6 +1,7 @@
 //! Several processes at one UDP port, as during a rolling upgrade: the kernel deals datagrams out to
-//! all of them, and each passes on what belongs to another, in a datagram of a Unix socket behind a
-//! header that says whence it came (PROXY protocol version 2).
+//! all of them, and each passes on what belongs to another, in messages of a Unix socket behind a
+//! header that says whence it came (PROXY protocol version 2). What came together goes together: few
+//! messages wait at a socket (`net.unix.max_dgram_qlen`, 10 by default).
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -12,13 +13,36 @@ use parking_lot::RwLock;
 use ppp::v2::{Addresses, Builder, Command, Header, Protocol, Version};
 use tokio::net::UnixDatagram;
 
-use super::udp::Way;
+use super::udp::{Batch, Way};
 
 /// A whole UDP payload and the header before it.
 const MESSAGE_BYTES_MAX: usize = (64 << 10) + 64;
+/// Of each of the datagrams in a message (a type for own use, PROXY protocol section 2.2.7).
+const SIZE: u8 = 0xe0;
 /// Names tried where two processes begin at once.
 const ATTEMPTS_MAX: u64 = 64;
 const EXTENSION: &str = "sock";
+
+/// Whom datagrams are passed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// Every other process: they are known to be one of theirs, and only that one can read them.
+    Others,
+    /// The newest process after this one, for what opens something.
+    Newest,
+    /// The process with this number.
+    Process(u64),
+}
+
+/// What became of datagrams that were passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    Yes,
+    /// The process does not keep up.
+    Full,
+    /// There is no such process.
+    Nobody,
+}
 
 /// This process's place among those that share the port.
 pub struct Handover {
@@ -72,52 +96,42 @@ impl Handover {
         }
     }
 
-    /// Passes a datagram to every other process, the newest first: it is known to be one of theirs,
-    /// and only that one can read it. False where there is nobody.
-    pub fn to_others(&self, way: Way, datagram: &[u8]) -> bool {
-        self.pass(|_| true, way, datagram)
-    }
-
-    /// Passes a datagram that opens something to the newest process after this one. False where there
-    /// is none.
-    pub fn to_newest(&self, way: Way, datagram: &[u8]) -> bool {
-        let newest = self.others.read().iter().copied().max();
-        self.pass(|other| other > self.own && Some(other) == newest, way, datagram)
-    }
-
-    /// Passes a datagram to the process whose number ends in this byte.
-    pub fn to(&self, low_byte: u8, way: Way, datagram: &[u8]) -> bool {
-        self.pass(|other| other.to_le_bytes().first() == Some(&low_byte), way, datagram)
-    }
-
-    fn pass(&self, to: impl Fn(u64) -> bool, way: Way, datagram: &[u8]) -> bool {
-        let to: Vec<u64> = self.others.read().iter().copied().filter(|it| to(*it)).collect();
-        if to.is_empty() {
-            return false;
-        }
-        let Ok(mut message) = header(way) else { return false };
-        message.extend_from_slice(datagram);
-        let mut passed = false;
-        for other in to {
-            passed |= self.outbox.send_to(&message, path(&self.folder, other)).is_ok();
+    /// Passes datagrams on. One that does not keep up loses them, as on the way.
+    pub fn pass(&self, to: To, batch: &Batch<'_>) -> Passed {
+        let others = self.others.read().clone();
+        let newest = others.iter().copied().max();
+        let wanted = |other: u64| match to {
+            To::Others => true,
+            To::Newest => other > self.own && Some(other) == newest,
+            To::Process(number) => other == number,
+        };
+        let mut passed = Passed::Nobody;
+        let Ok(message) = message(batch) else { return passed };
+        for other in others.into_iter().filter(|other| wanted(*other)) {
+            let sent = self.outbox.send_to(&message, path(&self.folder, other));
+            passed = match (sent, passed) {
+                (Ok(_), _) | (Err(_), Passed::Yes) => Passed::Yes,
+                (Err(error), Passed::Nobody) if is_gone(&error) => Passed::Nobody,
+                (Err(_), Passed::Nobody | Passed::Full) => Passed::Full,
+            };
         }
         passed
     }
 
-    /// Waits for a datagram that another process passes on, and shows it to `each`.
+    /// Waits for datagrams that another process passes on, and shows them to `each`.
     ///
     /// # Errors
     /// Where the socket fails.
     pub async fn receive(
         &self,
         buffer: &mut Vec<u8>,
-        each: impl FnOnce(Way, &[u8]),
+        each: impl FnOnce(&Batch<'_>),
     ) -> io::Result<()> {
         buffer.resize(MESSAGE_BYTES_MAX, 0);
         let length = self.inbox.recv(buffer).await?;
         let message = buffer.get(..length).unwrap_or_default();
-        if let Some((way, datagram)) = read(message) {
-            each(way, datagram);
+        if let Some(batch) = read(message) {
+            each(&batch);
         }
         Ok(())
     }
@@ -156,7 +170,13 @@ fn living(folder: &Path) -> io::Result<Vec<u64>> {
     Ok(living)
 }
 
-fn header(way: Way) -> io::Result<Vec<u8>> {
+/// Whether a process has ended since it was seen.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn message(batch: &Batch<'_>) -> io::Result<Vec<u8>> {
+    let way = batch.way;
     let none = match way.peer {
         SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -168,10 +188,16 @@ fn header(way: Way) -> io::Result<Vec<u8>> {
         (_, none) => none,
     };
     let addresses = Addresses::from((way.peer, SocketAddr::new(local, 0)));
-    Builder::with_addresses(Version::Two | Command::Proxy, Protocol::Datagram, addresses).build()
+    let size = u16::try_from(batch.size).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let command = Version::Two | Command::Proxy;
+    let mut message = Builder::with_addresses(command, Protocol::Datagram, addresses)
+        .write_tlv(SIZE, &size.to_be_bytes())?
+        .build()?;
+    message.extend_from_slice(batch.joined);
+    Ok(message)
 }
 
-fn read(message: &[u8]) -> Option<(Way, &[u8])> {
+fn read(message: &[u8]) -> Option<Batch<'_>> {
     let header = Header::try_from(message).ok()?;
     let (peer, local) = match header.addresses {
         Addresses::IPv4(it) => (
@@ -185,7 +211,10 @@ fn read(message: &[u8]) -> Option<(Way, &[u8])> {
         Addresses::Unspecified | Addresses::Unix(_) => return None,
     };
     let local = (!local.is_unspecified()).then_some(local);
-    Some((Way { peer, local }, message.get(header.len()..)?))
+    let size = header.tlvs().filter_map(Result::ok).find(|tlv| tlv.kind == SIZE)?;
+    let size = u16::from_be_bytes(size.value.as_ref().try_into().ok()?).into();
+    let joined = message.get(header.len()..)?;
+    Some(Batch { way: Way { peer, local }, ecn: None, size, joined })
 }
 
 #[cfg(test)]
@@ -198,38 +227,53 @@ mod tests {
         Way { peer: peer.parse().unwrap(), local: local.map(|it| it.parse().unwrap()) }
     }
 
-    async fn next(handover: &Handover) -> (Way, Vec<u8>) {
+    async fn next(handover: &Handover) -> (Way, Vec<Vec<u8>>) {
         let (mut buffer, mut got) = (Vec::new(), None);
-        handover.receive(&mut buffer, |way, data| got = Some((way, data.to_vec()))).await.unwrap();
+        let each = |batch: &Batch<'_>| {
+            got = Some((batch.way, batch.datagrams().map(<[u8]>::to_vec).collect()));
+        };
+        handover.receive(&mut buffer, each).await.unwrap();
         got.unwrap()
+    }
+
+    fn batch(way: Way, joined: &[u8], size: usize) -> Batch<'_> {
+        Batch { way, ecn: None, size, joined }
     }
 
     #[tokio::test]
     async fn datagrams_reach_the_others_with_whence_they_came() {
         let folder = tempfile::tempdir().unwrap();
         let old = Handover::join(folder.path()).unwrap();
-        let ways = [
-            way("192.0.2.1:4000", Some("198.51.100.7")),
-            way("192.0.2.1:4000", None),
-            way("[2001:db8::1]:4001", Some("2001:db8::2")),
-            way("[::ffff:192.0.2.1]:4000", None),
-        ];
-        assert!(!old.to_others(ways[0], b"nobody is there"));
+        let any = way("192.0.2.1:4000", Some("198.51.100.7"));
+        let one = batch(any, b"hello", 5);
+        assert_eq!(old.pass(To::Others, &one), Passed::Nobody);
         let new = Handover::join(folder.path()).unwrap();
         assert_eq!((old.own(), new.own()), (1, 2));
         old.look();
-        for each in ways {
-            assert!(new.to_others(each, b"yours"));
-            assert_eq!(next(&old).await, (each, b"yours".to_vec()));
+        for way in [
+            any,
+            way("192.0.2.1:4000", None),
+            way("[2001:db8::1]:4001", Some("2001:db8::2")),
+            way("[::ffff:192.0.2.1]:4000", None),
+        ] {
+            assert_eq!(new.pass(To::Others, &batch(way, b"yoursyourmine", 5)), Passed::Yes);
+            let datagrams = [&b"yours"[..], b"yourm", b"ine"].map(<[u8]>::to_vec).to_vec();
+            assert_eq!(next(&old).await, (way, datagrams));
         }
-        assert!(old.to_newest(ways[0], b"a hello"));
-        assert!(!new.to_newest(ways[0], b"I am the newest"));
-        assert_eq!(next(&new).await.1, b"a hello");
-        assert!(new.to(1, ways[0], b"by number") && !new.to(7, ways[0], b"nobody's number"));
-        assert_eq!(next(&old).await.1, b"by number");
+        assert_eq!(old.pass(To::Newest, &one), Passed::Yes);
+        assert_eq!(new.pass(To::Newest, &one), Passed::Nobody);
+        assert_eq!(next(&new).await.1, [b"hello"]);
+        assert_eq!(new.pass(To::Process(1), &one), Passed::Yes);
+        assert_eq!(new.pass(To::Process(7), &one), Passed::Nobody);
+        let mut waiting = 1;
+        while new.pass(To::Process(1), &one) == Passed::Yes {
+            waiting += 1;
+        }
+        assert!(waiting > 1 && new.pass(To::Others, &one) == Passed::Full);
         drop(old);
+        assert_eq!(new.pass(To::Others, &one), Passed::Nobody);
         new.look();
-        assert!(!new.to_others(ways[0], b"it has gone"));
+        assert_eq!(new.pass(To::Others, &one), Passed::Nobody);
     }
 
     #[tokio::test]
@@ -245,10 +289,10 @@ mod tests {
     #[test]
     fn what_is_no_message_is_not_read() {
         assert!(read(b"").is_none() && read(b"\r\n\r\n\0\r\nQUIT\n").is_none());
-        let whole = header(way("192.0.2.1:4000", None)).unwrap();
+        let whole = message(&batch(way("192.0.2.1:4000", None), b"", 0)).unwrap();
         for length in 0..whole.len() {
             assert!(read(whole.get(..length).unwrap()).is_none(), "{length}");
         }
-        assert_eq!(read(&whole).unwrap().1, b"");
+        assert_eq!(read(&whole).unwrap().datagrams().count(), 0);
     }
 }

@@ -10,18 +10,24 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::packet::InnerTcp;
+use super::packet::kernel::KernelTcp;
 use crate::tunnel::mux::MuxStream;
+use crate::tunnel::quic::QuicStream;
 
 /// The client's side of one inner stream. A closed set, so no dynamic dispatch.
 pub enum Io {
     /// One HTTP/2 stream of a tunnel.
     Mux(MuxStream),
+    /// One HTTP/3 stream of a tunnel.
+    Quic(Box<QuicStream>),
     /// A whole HTTP/1.1 tunnel connection after its CONNECT.
     Tls(Box<TlsStream<TcpStream>>),
     /// A connection of an explicit listener.
     Plain(TcpStream),
     /// An inner TCP connection of a packet tunnel.
     Inner(InnerTcp),
+    /// The same where the kernel's TCP carries it.
+    Kernel(KernelTcp),
 }
 
 /// Calls one method on whichever stream this is.
@@ -29,9 +35,11 @@ macro_rules! each {
     ($self:expr, $io:ident => $call:expr) => {
         match $self {
             Io::Mux($io) => $call,
+            Io::Quic($io) => $call,
             Io::Tls($io) => $call,
             Io::Plain($io) => $call,
             Io::Inner($io) => $call,
+            Io::Kernel($io) => $call,
         }
     };
 }

@@ -143,17 +143,18 @@ pub struct TunnelConfig {
 struct Built {
     generation: u64,
     certificate: Arc<CertifiedKey>,
-    config: Arc<ServerConfig>,
+    tls: Arc<ServerConfig>,
     /// For clients that may be old OpenConnect ones, where the tenant lets them in.
     old: Option<Arc<ServerConfig>>,
+    quic: Arc<ServerConfig>,
 }
 
 impl Built {
-    /// The configuration for a client that offers application protocols, or none. Browsers and other
+    /// The configuration for a TLS client that offers application protocols, or none. Browsers and other
     /// users of proxies offer some, OpenConnect clients none.
     fn for_client(&self, offers_protocols: bool) -> Arc<ServerConfig> {
         let old = self.old.as_ref().filter(|_| !offers_protocols);
-        Arc::clone(old.unwrap_or(&self.config))
+        Arc::clone(old.unwrap_or(&self.tls))
     }
 }
 
@@ -164,12 +165,7 @@ impl Default for TunnelConfig {
 }
 
 impl TunnelConfig {
-    fn of(
-        &self,
-        tenant: &Arc<Tenant>,
-        snapshot: &Snapshot,
-        offers_protocols: bool,
-    ) -> Result<Arc<ServerConfig>, RefusalReason> {
+    fn of(&self, tenant: &Arc<Tenant>, snapshot: &Snapshot) -> Result<Arc<Built>, RefusalReason> {
         let shown = snapshot
             .tunnel_identity(&tenant.name)
             .map_err(|error| RefusalReason::Gateway(error.to_string()))?;
@@ -178,20 +174,40 @@ impl TunnelConfig {
             && current.generation == tenant.generation
             && Arc::ptr_eq(&current.certificate, &certificate)
         {
-            return Ok(current.for_client(offers_protocols));
+            return Ok(current);
         }
         let failed = |error: rustls::Error| RefusalReason::Gateway(error.to_string());
         let config = build(tenant, &self.known, &certificate).map_err(failed)?;
         let old = tenant.config.openconnect.tls_1_2;
         let old = old.then(|| build_old(tenant, &self.known, &certificate)).transpose();
+        let mut quic = config.clone();
+        quic.alpn_protocols = vec![b"h3".to_vec()];
         let built = Arc::new(Built {
             generation: tenant.generation,
             certificate,
-            config: Arc::new(config),
+            tls: Arc::new(config),
             old: old.map_err(failed)?.map(Arc::new),
+            quic: Arc::new(quic),
         });
         self.current.store(Some(Arc::clone(&built)));
-        Ok(built.for_client(offers_protocols))
+        Ok(built)
+    }
+
+    /// The configuration of QUIC tunnels.
+    ///
+    /// # Errors
+    /// Where the gateway has no certificate for this tenant.
+    pub fn quic(
+        &self,
+        tenant: &Arc<Tenant>,
+        snapshot: &Snapshot,
+    ) -> Result<Arc<ServerConfig>, RefusalReason> {
+        self.of(tenant, snapshot).map(|built| Arc::clone(&built.quic))
+    }
+
+    /// A device had a tunnel of late.
+    pub fn remember(&self, identity: &ClientIdentity) {
+        self.known.remember(identity);
     }
 }
 
@@ -314,7 +330,7 @@ async fn handshake(
     *known = Some(tenant.name.clone());
     let offers_protocols = hello.alpn().is_some();
     let cached = config_of(&tenant);
-    let config = cached.of(&tenant, snapshot, offers_protocols)?;
+    let config = cached.of(&tenant, snapshot)?.for_client(offers_protocols);
     let tls = start.into_stream(config).await.map_err(|error| refusal(&error))?;
     let (_, connection) = tls.get_ref();
     let identity = match connection.peer_certificates().and_then(<[_]>::first) {
@@ -352,7 +368,7 @@ fn refusal(error: &io::Error) -> RefusalReason {
     refusal_of(error)
 }
 
-fn refusal_of(error: &rustls::Error) -> RefusalReason {
+pub(super) fn refusal_of(error: &rustls::Error) -> RefusalReason {
     match error {
         rustls::Error::NoCertificatesPresented => RefusalReason::NoCertificate,
         rustls::Error::InvalidCertificate(certificate) => match certificate {

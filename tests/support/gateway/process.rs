@@ -33,8 +33,16 @@ pub fn binary() -> PathBuf {
 }
 
 impl Process {
-    pub(super) fn start(config: &Path) -> Self {
-        let mut child = Command::new(binary())
+    pub(super) fn start(config: &Path, launcher: &[String]) -> Self {
+        let mut command = match launcher {
+            [] => Command::new(binary()),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary());
+                command
+            }
+        };
+        let mut child = command
             .args(["serve", "--config"])
             .arg(config)
             .stdin(Stdio::null())
@@ -60,6 +68,10 @@ impl Process {
 
     pub(super) fn log(&self) -> Vec<String> {
         self.log.lock().expect("the log").clone()
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub(super) fn kill(&mut self) {

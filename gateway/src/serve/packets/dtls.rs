@@ -1,4 +1,4 @@
-//! The UDP port: each datagram to its connection, and each connection to its session.
+//! DTLS: each datagram to its connection, and each connection to its session.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,9 @@ use super::table::Device;
 use crate::ident::AccessMethod;
 use crate::serve::pop::Worker;
 use crate::serve::refused;
+use crate::serve::udp::Came;
 use crate::snapshot::Tenant;
-use crate::socket::{Buffers, UdpPort, Way};
+use crate::socket::{Batch, To, UdpPort, Way};
 use crate::stream::packet::Sources;
 use crate::tunnel::accept::{HANDSHAKE_TIME_MAX, Refusal, RefusalReason, TunnelTls};
 use crate::tunnel::dtls::{Delivered, Mailbox};
@@ -23,84 +24,32 @@ use crate::tunnel::dtls::{Delivered, Mailbox};
 const HELLO_TIME_MAX: Duration = Duration::from_secs(2);
 /// Datagrams of a flight that are kept for the engine.
 const HELLO_DATAGRAMS_MAX: usize = 16;
-/// How often other processes at the port are looked for: a session that a new one has is asked for by
-/// then.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After a failed read the port rests, instead of spinning.
-const REST: Duration = Duration::from_millis(50);
 /// IPv6 inside needs this much (RFC 8200 section 5); a tunnel begins with it.
 const MTU_MIN: u16 = 1_280;
 
-/// Serves one socket of the UDP port until the process stops.
-pub(in crate::serve) async fn serve(worker: Arc<Worker>, port: Arc<UdpPort>) {
-    let mut buffers = Buffers::default();
-    let stopping = worker.pop.stopping.clone();
-    loop {
-        let read = port.receive(&mut buffers, |way, datagram| {
-            take(&worker, &port, way, datagram, Came::Directly);
-        });
-        tokio::select! {
-            read = read => if let Err(error) = read {
-                tracing::warn!("the UDP port: {error}");
-                tokio::time::sleep(REST).await;
-            },
-            () = stopping.cancelled() => return,
-        }
-    }
-}
-
-/// Serves what other processes at the same port pass on, until this one stops. Answers leave from
-/// `port`.
-pub(in crate::serve) async fn serve_handed_over(worker: Arc<Worker>, port: Arc<UdpPort>) {
-    let Some(handover) = &worker.pop.handover else { return };
-    let mut buffer = Vec::new();
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    loop {
-        tokio::select! {
-            read = handover.receive(&mut buffer, |way, datagram| {
-                take(&worker, &port, way, datagram, Came::HandedOver);
-            }) => if let Err(error) = read {
-                tracing::warn!("the handover socket: {error}");
-                tokio::time::sleep(REST).await;
-            },
-            _ = looks.tick() => handover.look(),
-            () = worker.pop.stopping.cancelled() => return,
-        }
-    }
-}
-
-/// How a datagram came to this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Came {
-    Directly,
-    /// Another process passed it on; it is not passed on again.
-    HandedOver,
-}
-
-/// Gives one datagram to whom it belongs (RFC 9443 section 3).
-fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8], came: Came) {
+/// Gives one datagram to its connection.
+pub(in crate::serve) fn take(
+    worker: &Arc<Worker>,
+    port: &Arc<UdpPort>,
+    way: Way,
+    datagram: &[u8],
+    came: Came,
+) {
     let metrics = &worker.pop.metrics;
-    let handover = worker.pop.handover.as_ref().filter(|_| came == Came::Directly);
-    if !matches!(datagram.first(), Some(20..=63)) {
-        return metrics.datagram_dropped("unknown");
-    }
+    let alone = Batch { way, ecn: None, size: datagram.len(), joined: datagram };
     let datagram = Bytes::copy_from_slice(datagram);
     let peers = &worker.pop.packets.peers;
     match peers.deliver(way.peer, &datagram) {
         Delivered::Yes => {}
         Delivered::Full => metrics.datagram_dropped("queue"),
         Delivered::Stray => {
-            if handover.is_some_and(|it| it.to_others(way, &datagram)) {
-                metrics.datagrams_handed_over_total.inc();
-            } else {
+            if !came.pass_on(worker, To::Others, &alone) {
                 metrics.datagram_dropped("stray");
             }
         }
         // Draining: clients go elsewhere.
         Delivered::First if came == Came::Directly && worker.pop.draining.is_cancelled() => {
-            if handover.is_some_and(|it| it.to_newest(way, &datagram)) {
-                metrics.datagrams_handed_over_total.inc();
-            }
+            let _passed = came.pass_on(worker, To::Newest, &alone);
         }
         Delivered::First => match peers.open(way.peer) {
             Some(mailbox) => {
@@ -150,11 +99,9 @@ async fn meet(
         None if hello.offers_1_3() => Connection::modern(worker, port, way, &hello)?,
         None => {
             // Its TLS channel may be with another process; what follows goes there as nobody's here.
-            let handover = worker.pop.handover.as_ref().filter(|_| came == Came::Directly);
-            if let Some(handover) = handover {
-                for datagram in &flight {
-                    let _passed = handover.to_others(way, datagram);
-                }
+            for datagram in &flight {
+                let alone = Batch { way, ecn: None, size: datagram.len(), joined: datagram };
+                let _passed = came.pass_on(worker, To::Others, &alone);
             }
             None
         }

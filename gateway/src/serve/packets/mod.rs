@@ -11,5 +11,5 @@ mod session;
 mod table;
 
 pub(super) use cstp::{Bootstrap, is_bootstrap, serve as bootstrap};
-pub(super) use dtls::{serve as serve_udp, serve_handed_over};
+pub(super) use dtls::take as take_dtls;
 pub(super) use table::PacketTunnels;

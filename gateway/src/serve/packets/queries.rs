@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::session::PacketSession;
 use crate::origin::resolve::ResolveError;
-use crate::stream::packet::InnerTcp;
+use crate::stream::Io;
 
 pub(super) const PORT: u16 = 53;
 /// Addresses are asked for again soon: the gateway remembers them as long as they are good, and policy
@@ -109,7 +109,7 @@ fn code_of(error: ResolveError) -> Result<(), ResponseCode> {
 }
 
 /// Serves queries over one connection, one after another (RFC 7766).
-pub(super) async fn over_tcp(packets: &PacketSession, mut stream: InnerTcp) {
+pub(super) async fn over_tcp(packets: &PacketSession, mut stream: Io) {
     let serving = async {
         loop {
             let length = timeout(IDLE_TIME_MAX, stream.read_u16()).await.ok()?.ok()?;

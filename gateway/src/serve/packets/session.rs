@@ -14,7 +14,7 @@ use crate::ident::{Blame, ClientIdentity};
 use crate::serve::pop::{TunnelGuard, Worker};
 use crate::serve::session::{self, Credential};
 use crate::snapshot::Tenant;
-use crate::stream::packet::{Dropped, Lease, Names, Settings, Sources, Stack};
+use crate::stream::packet::{Dropped, InKernel, Lease, Names, Settings, Sources, Stack};
 use crate::tunnel::Session;
 use crate::tunnel::accept::TunnelTls;
 use crate::tunnel::link::{Channel, Link};
@@ -37,7 +37,7 @@ pub(super) struct PacketSession {
     pub(super) link: Arc<Link>,
     pub(super) stack: Arc<Stack>,
     pub(super) names: Names,
-    pub(super) lease: Lease,
+    pub(super) lease: Arc<Lease>,
     pub(super) device: Device,
     /// The cookie by which OpenConnect clients come back.
     cookie: Mutex<Option<String>>,
@@ -100,11 +100,18 @@ impl PacketSession {
         let Made { session, lease, device, cookie, sources, mtu } = made;
         let pop = &worker.pop;
         let link = Arc::new(Link::new(mtu));
+        let lease = Arc::new(lease);
+        let kernel = pop.packets.kernel.as_ref().map(|kernel| InKernel {
+            kernel: Arc::clone(kernel),
+            lease: Arc::clone(&lease),
+            window: pop.windows.tunnel(SESSION_WINDOW_BYTES),
+        });
         let settings = Settings {
             flows_max: streams_max(worker, tenant),
             own: pop.packets.pool.own().to_vec(),
             sources,
             window: pop.windows.tunnel(SESSION_WINDOW_BYTES),
+            kernel,
         };
         let (stack, opened) = Stack::new(Arc::clone(&link), settings);
         let this = Arc::new(Self {
