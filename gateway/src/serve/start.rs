@@ -11,7 +11,7 @@ use policy::catalog::Catalog;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::packets::PacketTunnels;
+use super::packets::{self, PacketTunnels};
 use super::pop::{Parts, Pop, Worker};
 use super::tenancy::root_source;
 use super::udp::Sorter;
@@ -30,7 +30,7 @@ use crate::socket::{
     refuse_core_dumps,
 };
 use crate::stream::packet::AddressPool;
-use crate::stream::packet::kernel::{Kernel, Network, Unavailable};
+use crate::stream::packet::kernel::{Network, Unavailable};
 use crate::telemetry::{self, Metrics};
 use crate::tls::Roots;
 use crate::tunnel::dtls::modern_config;
@@ -81,7 +81,7 @@ pub fn run(dir: &Path, ready: impl FnOnce(&Snapshot)) -> Result<(), ServeError> 
     let (snapshot, _) = Snapshot::load(dir)?;
     let workers = workers(&snapshot.gateway());
     // Before there are threads, which would be in its way.
-    let network = inner_network(snapshot.gateway().config.inner)?;
+    let network = packets::inner_network(snapshot.gateway().config.inner)?;
     let runtime = runtime(workers).map_err(ServeError::Runtime)?;
     runtime.block_on(serve(snapshot, workers, network, ready))
 }
@@ -111,21 +111,11 @@ async fn serve(
     let events = open_events(&gateway, workers)?;
     let mut listeners = Listeners::bind(&gateway, workers)?;
     let metrics = Arc::new(Metrics::new().map_err(ServeError::Metrics)?);
-    let inner = config::Inner { ..gateway.config.inner };
-    let pool = AddressPool::new(inner.ipv4, inner.ipv6);
-    let kernel = network.map(|network| Kernel::new(network, &pool, Arc::clone(&metrics)));
-    let kernel = kernel.transpose().map_err(|error| ServeError::InnerTcp(error.into()))?;
-    let (kernel, inner_listeners) = kernel.unzip();
-    let packets = PacketTunnels::new(pool, kernel.clone());
+    let pool = AddressPool::new(gateway.config.inner.ipv4, gateway.config.inner.ipv6);
+    let kernel = packets::start_kernel(network, &pool, &metrics)?;
+    let packets = PacketTunnels::new(pool, kernel);
     let parts = build(&snapshot, &gateway, workers, &mut listeners, (metrics, packets))?;
     let pop = Arc::new(Pop::new(parts));
-    if let Some(kernel) = kernel {
-        kernel.start_reading().map_err(ServeError::Runtime)?;
-        tokio::spawn(Arc::clone(&kernel).sweep());
-        for listener in inner_listeners.into_iter().flatten() {
-            tokio::spawn(Arc::clone(&kernel).accept(listener));
-        }
-    }
     count_panics(&pop.metrics);
     let crew: Arc<[Arc<Worker>]> = (0..workers)
         .map(|index| {
@@ -282,29 +272,6 @@ fn build(
         udp_port: gateway.config.listen.udp.port(),
         handover: listeners.handover.take(),
     })
-}
-
-/// The network for inner connections, where the kernel is to carry them.
-fn inner_network(inner: config::Inner) -> Result<Option<Network>, ServeError> {
-    let made = match inner.tcp {
-        config::InnerTcp::User => return Ok(None),
-        config::InnerTcp::Kernel => {
-            Network::make(inner.ipv4, inner.ipv6).map_err(ServeError::InnerTcp)?
-        }
-        config::InnerTcp::Auto => match Network::make(inner.ipv4, inner.ipv6) {
-            Ok(network) => network,
-            Err(why) => {
-                tracing::info!("inner connections end in user space: {why}");
-                return Ok(None);
-            }
-        },
-    };
-    tracing::info!(congestion = %made.congestion, "inner connections end in the kernel");
-    if !made.unset.is_empty() {
-        let settings = made.unset.join(", ");
-        tracing::warn!(%settings, "not writable in the inner network: the machine's own hold there");
-    }
-    Ok(Some(made))
 }
 
 /// Without it the other tunnels still work.

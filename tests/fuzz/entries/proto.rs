@@ -8,6 +8,7 @@ use gateway_proto::dns::{Question, QuestionProblem};
 use gateway_proto::dtls::{self, DtlsHello, HelloReader};
 use gateway_proto::dtls12::PskServer;
 use gateway_proto::fields::Fields;
+use gateway_proto::grpc;
 use gateway_proto::h2;
 use gateway_proto::h3::{self, Event, FrameReader, StreamTypeReader, qpack};
 use gateway_proto::http1::{self, BodyDecoder, BodyLength, Decoded, HeadReader, Limits};
@@ -38,6 +39,7 @@ pub const TARGETS: [Target; 22] = [
     ("path", path),
     ("capsule", capsule),
     ("websocket", websocket_frames),
+    ("grpc", grpc_messages),
     ("multipart", multipart_form),
     ("h2_frames", h2_frames),
     ("h3_frames", h3_frames),
@@ -281,6 +283,32 @@ fn messages(stream: &[u8], step: usize) -> (Vec<Told>, bool) {
             let (count, told) = reader.advance(piece);
             assert!(count > 0 && (told.is_some() || count == piece.len()));
             assert!(told.is_none() || !reader.is_gathering());
+            all.extend(told);
+            piece = piece.get(count..).unwrap_or_default();
+        }
+    }
+    (all, reader.is_gathering())
+}
+
+/// The messages of a call are the same however its body is cut, within their bound, and whoever holds
+/// back what is being gathered holds back no message that was told.
+pub fn grpc_messages(data: &[u8]) {
+    let (step, stream) = step(data);
+    assert_eq!(told_of_call(stream, stream.len().max(1)), told_of_call(stream, step));
+}
+
+fn told_of_call(stream: &[u8], step: usize) -> (Vec<grpc::Told>, bool) {
+    const BOUND: usize = 64;
+    let mut reader = grpc::Messages::new(BOUND);
+    let mut all = Vec::new();
+    for mut piece in stream.chunks(step) {
+        while !piece.is_empty() {
+            let (count, told) = reader.advance(piece);
+            assert!(count > 0 && (told.is_some() || count == piece.len()));
+            assert!(told.is_none() || !reader.is_gathering());
+            if let Some(grpc::Told::Message { bytes, .. }) = &told {
+                assert!(bytes.len() <= BOUND);
+            }
             all.extend(told);
             piece = piece.get(count..).unwrap_or_default();
         }

@@ -156,8 +156,8 @@ impl Gateway {
         std::fs::write(config.join("gateway.yaml"), yaml).expect("a writable configuration");
         let process = RefCell::new(Some(Process::start(&config, &self.launcher)));
         let first = RefCell::new(Some(self.alice()));
-        let (launcher, errors_expected) = (self.launcher.clone(), self.errors_expected);
-        Self { folder, process, ports, first, launcher, errors_expected }
+        let launcher = self.launcher.clone();
+        Self { folder, process, ports, first, errors_expected: self.errors_expected, launcher }
     }
 
     /// kill -9; nothing is flushed.

@@ -1,4 +1,4 @@
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::indexing_slicing, clippy::unreachable, clippy::unwrap_used, reason = "tests")]
 
 use etherparse::{PacketBuilder, TcpOptionElement};
 

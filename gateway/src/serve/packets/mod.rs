@@ -6,10 +6,12 @@ mod channel;
 mod cstp;
 mod dtls;
 mod flows;
+mod network;
 mod queries;
 mod session;
 mod table;
 
 pub(super) use cstp::{Bootstrap, is_bootstrap, serve as bootstrap};
 pub(super) use dtls::take as take_dtls;
+pub(super) use network::{inner_network, start_kernel};
 pub(super) use table::PacketTunnels;
