@@ -27,7 +27,7 @@ use gateway_proto::websocket_message::{Messages, Told};
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     ("http1_request", http1_request),
     ("http1_response", http1_response),
     ("http1_body", http1_body),
