@@ -10,6 +10,9 @@ pub mod packet;
 pub mod sniff;
 pub mod udp;
 
+pub mod quic_initial;
+mod ranges;
+
 pub mod client_hello;
 pub mod ja4;
 
