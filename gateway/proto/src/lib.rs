@@ -26,3 +26,4 @@ pub mod websocket;
 pub mod websocket_message;
 
 pub mod h2;
+pub mod h3;

@@ -91,7 +91,7 @@ const fn steps() -> [[Step; 16]; NODES] {
 
 /// Appends the decoded `coded` to `out`; false where it holds EOS or its padding is not up to
 /// seven one bits.
-pub(super) fn decode(coded: &[u8], out: &mut Vec<u8>) -> bool {
+pub(crate) fn decode(coded: &[u8], out: &mut Vec<u8>) -> bool {
     out.reserve(coded.len().saturating_mul(8) / 5);
     let mut node = 0_u8;
     for byte in coded {

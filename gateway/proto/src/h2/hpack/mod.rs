@@ -3,7 +3,7 @@
 mod codes;
 mod decode;
 mod encode;
-mod huffman;
+pub(crate) mod huffman;
 mod tables;
 #[cfg(test)]
 mod tests;
