@@ -3,6 +3,7 @@
 
 mod answer;
 mod aside;
+mod association;
 mod bypass;
 mod client;
 mod connections;

@@ -161,7 +161,11 @@ impl FrameReader {
     fn begin(&mut self, kind: u64, length: u64) -> Result<Step, Fault> {
         self.check_place(kind)?;
         let too_long = |most: u64, code| {
-            if length > most { Err(Fault::new(code, "a control frame is too long")) } else { Ok(()) }
+            if length > most {
+                Err(Fault::new(code, "a control frame is too long"))
+            } else {
+                Ok(())
+            }
         };
         match kind {
             DATA => return Ok(Step::Data { left: length }),

@@ -11,4 +11,5 @@ mod table;
 
 pub(super) use cstp::{Bootstrap, is_bootstrap, serve as bootstrap};
 pub(super) use dtls::serve as serve_udp;
+pub(super) use queries::Asker;
 pub(super) use table::PacketTunnels;

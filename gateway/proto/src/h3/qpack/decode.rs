@@ -107,8 +107,10 @@ impl<'a> Rest<'a> {
     fn string(&mut self, bits: u32) -> Result<Bytes, Fault> {
         let coded = self.peek().is_some_and(|byte| byte & (1 << bits) != 0);
         let length = self.integer(bits)?;
-        let (bytes, rest) =
-            self.0.split_at_checked(length).ok_or_else(|| fault("string longer than its section"))?;
+        let (bytes, rest) = self
+            .0
+            .split_at_checked(length)
+            .ok_or_else(|| fault("string longer than its section"))?;
         self.0 = rest;
         if !coded {
             return Ok(Bytes::copy_from_slice(bytes));

@@ -1,0 +1,11 @@
+//! The client's side over HTTP/3: one QUIC stream is one exchange (RFC 9114).
+
+mod connection;
+mod critical;
+mod head;
+mod outgoing;
+mod stream;
+
+pub use connection::{Connection, transport};
+pub use head::Unreadable;
+pub use stream::Http3;

@@ -1,0 +1,172 @@
+//! Decrypts a QUIC connection: the tenant's leaf, then exchange after exchange over HTTP/3.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::refusal;
+use crate::exchange::http3::{Connection, transport};
+use crate::ident::Blame;
+use crate::serve::aside;
+use crate::serve::exchange::{self, Way};
+use crate::serve::flow::{Flow, FlowEnd};
+use crate::serve::intercept::{leaf, unused};
+use crate::snapshot::Tenant;
+use crate::stream::{Datagrams, quic as stream_quic};
+use crate::tls::{AcceptError, quic};
+use crate::verdict::pinned::Sign;
+use crate::verdict::quic::program_of;
+
+/// The reason of a client that does not accept our certificate over QUIC.
+pub(super) const CERTIFICATE: &str = "client_refused_certificate";
+
+/// A client that has sent its ClientHello needs one more round trip; what is lost is sent again.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// The connection is looked at this often; found idle twice in a row it is over. As over HTTP/2.
+const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(150);
+/// After a GOAWAY and the last exchange a client has this long to read on.
+const FAREWELL: Duration = Duration::from_secs(30);
+
+/// Serves a connection that is decrypted. `raw` is what the client has sent already.
+pub(super) async fn serve(
+    flow: &Arc<Flow>,
+    tenant: &Tenant,
+    way: Way,
+    datagrams: Datagrams,
+    raw: Vec<Bytes>,
+    _began: Instant,
+) -> Option<FlowEnd> {
+    let leaf = match leaf(flow, tenant).await {
+        Ok(leaf) => leaf,
+        Err(end) => return Some(end),
+    };
+    let server = quic::server(&leaf, transport());
+    let endpoint = server.and_then(|server| {
+        let endpoint = stream_quic::endpoint(datagrams, raw, server);
+        endpoint.map_err(|error| AcceptError::Internal(error.to_string()))
+    });
+    let (endpoint, gone) = match endpoint {
+        Ok(endpoint) => endpoint,
+        Err(error) => return Some(FlowEnd::refused(error.label(), error.blame())),
+    };
+    let accepted = tokio::select! {
+        accepted = timeout(HANDSHAKE_TIME_MAX, accept(&endpoint)) => {
+            accepted.unwrap_or(Err(AcceptError::Timeout))
+        }
+        () = gone.cancelled() => Err(AcceptError::Closed),
+        () = flow.session.ended.cancelled() => return Some(FlowEnd::ended("session_ended")),
+    };
+    match accepted {
+        Ok(connection) => {
+            flow.seen.lock().client = Some(quic::agreed(&connection));
+            serve_connection(flow, way, connection, &gone).await
+        }
+        Err(error) => Some(failed(flow, &way, &error)),
+    }
+}
+
+async fn accept(endpoint: &quinn::Endpoint) -> Result<quinn::Connection, AcceptError> {
+    let incoming = endpoint.accept().await.ok_or(AcceptError::Closed)?;
+    incoming.await.map_err(|error| quic::failure(&error))
+}
+
+/// The end of a connection whose handshake failed. A client that does not take our certificate over
+/// QUIC comes by TLS, and is not asked to try again.
+fn failed(flow: &Flow, way: &Way, error: &AcceptError) -> FlowEnd {
+    let refusals = &flow.tenancy.quic;
+    let program = aside::met(flow, program_of);
+    match error {
+        AcceptError::Pinned { .. } => {
+            aside::note_pinned(flow, Sign::Refused);
+            program.iter().for_each(|program| refusals.refused(program));
+            refusal(flow, CERTIFICATE, Blame::Client)
+        }
+        AcceptError::Closed => {
+            program.iter().for_each(|program| refusals.closed(program));
+            refusal(flow, "client_closed_handshake", Blame::Client)
+        }
+        _ => unused(way, error.label(), error.blame()),
+    }
+}
+
+async fn serve_connection(
+    flow: &Arc<Flow>,
+    way: Way,
+    quic: quinn::Connection,
+    gone: &CancellationToken,
+) -> Option<FlowEnd> {
+    let nothing_asked = unused(&way, "client_closed_unused", Blame::Client);
+    let refused = matches!(way, Way::Refused(_));
+    let running = TaskTracker::new();
+    tokio::select! {
+        () = requests(flow, way, quic.clone(), &running) => {}
+        () = gone.cancelled() => {}
+        () = flow.session.ended.cancelled() => {}
+    }
+    quic.close(quinn::VarInt::from_u32(gateway_proto::h3::Code::NO_ERROR.0), b"");
+    running.close();
+    running.wait().await;
+    (refused && !flow.seen.lock().exchanged).then_some(nothing_asked)
+}
+
+/// Serves request after request until the connection is over, has idled too long, or the gateway
+/// drains.
+async fn requests(flow: &Arc<Flow>, way: Way, quic: quinn::Connection, running: &TaskTracker) {
+    let Ok(mut connection) = Connection::open(quic).await else { return };
+    let way = Arc::new(way);
+    let draining = flow.worker.pop.draining.clone();
+    let (mut leaving, mut found_idle) = (false, false);
+    loop {
+        let streams = tokio::select! {
+            streams = connection.accept() => streams,
+            () = sleep(IDLE_LOOK_INTERVAL), if !leaving => {
+                leaving = found_idle && running.is_empty();
+                found_idle = running.is_empty();
+                if leaving {
+                    connection.goaway().await;
+                    running.close();
+                }
+                continue;
+            }
+            () = draining.cancelled(), if !leaving => {
+                leaving = true;
+                connection.goaway().await;
+                running.close();
+                continue;
+            }
+            () = farewell(running), if leaving => return connection.finish(),
+        };
+        let Some(streams) = streams else { return };
+        if !std::mem::replace(&mut found_idle, false) {
+            trusts(flow);
+        }
+        let (flow, way) = (Arc::clone(flow), Arc::clone(&way));
+        let quic = connection.quic().clone();
+        let tasks = flow.worker.pop.tasks.clone();
+        tasks.spawn(running.track_future(async move {
+            let ended = flow.session.ended.clone();
+            let serving = exchange::serve_http3(&flow, &way, quic, streams);
+            tokio::select! {
+                () = serving => {}
+                () = ended.cancelled() => {}
+            }
+        }));
+    }
+}
+
+/// The client asks for something under our certificate.
+fn trusts(flow: &Flow) {
+    aside::note_trust(flow);
+    if let Some(program) = aside::met(flow, program_of) {
+        flow.tenancy.quic.trusts(&program);
+    }
+}
+
+async fn farewell(running: &TaskTracker) {
+    running.wait().await;
+    sleep(FAREWELL).await;
+}
