@@ -23,6 +23,8 @@ mod guard;
 mod h1_probes;
 mod h2_conformance;
 mod http;
+mod http3_programs;
+mod inner_http3;
 mod interop;
 mod isolation;
 mod kafka;

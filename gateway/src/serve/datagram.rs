@@ -34,7 +34,7 @@ pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, request: m
     let _counted = session.stream();
     // Asked again once it has shown what it is; but who is refused by name is told so at once.
     if port != NAME_QUERIES
-        && let Err(end) = association::admit(&flow, &tenant).await
+        && let Err(end) = association::reaches(&flow, &tenant).await
     {
         let label = end.block_reason.or(end.error).unwrap_or("refused");
         let why = super::refused::why(&flow.worker, label);

@@ -13,12 +13,18 @@ use crate::serve::reach;
 use crate::snapshot::Tenant;
 
 /// Asks whether datagrams to this destination may go on by its name alone.
-pub(in crate::serve) async fn admit(flow: &Flow, tenant: &Tenant) -> Result<DialPermit, FlowEnd> {
+pub(super) async fn admit(flow: &Flow, tenant: &Tenant) -> Result<DialPermit, FlowEnd> {
     let guard = flow.worker.pop.guard.load_full();
     guard
         .check_name(&flow.asked, flow.port)
         .map_err(|refused| FlowEnd::refused(refused.label(), Blame::Client))?;
     decide::connect_gate(flow, tenant, false).await
+}
+
+/// The same, and whether there is anything to go to.
+pub(in crate::serve) async fn reaches(flow: &Flow, tenant: &Tenant) -> Result<(), FlowEnd> {
+    let _permit = admit(flow, tenant).await?;
+    destination(flow, tenant).await.map(|_| ())
 }
 
 /// Opens a socket that only the destination can answer. A name's datagrams go only where the gateway's
@@ -28,6 +34,13 @@ pub(super) async fn open(
     tenant: &Tenant,
     permit: &DialPermit,
 ) -> Result<UdpSocket, FlowEnd> {
+    let target = destination(flow, tenant).await?;
+    flow.seen.lock().address = Some(target.ip());
+    connect(permit, target).await.map_err(|_| FlowEnd::refused("unreachable", Blame::Origin))
+}
+
+/// Where the datagrams would go: somewhere that may be dialled.
+async fn destination(flow: &Flow, tenant: &Tenant) -> Result<SocketAddr, FlowEnd> {
     let target = name_and_address(flow, tenant).await.map_err(|error| unreachable_end(&error))?;
     let addresses =
         reach::resolve(flow, tenant, &target).await.map_err(|error| unreachable_end(&error))?;
@@ -38,8 +51,7 @@ pub(super) async fn open(
     guard
         .check_address(target)
         .map_err(|refused| FlowEnd::refused(refused.label(), Blame::Client))?;
-    flow.seen.lock().address = Some(address);
-    connect(permit, target).await.map_err(|_| FlowEnd::refused("unreachable", Blame::Origin))
+    Ok(target)
 }
 
 async fn connect(_permit: &DialPermit, target: SocketAddr) -> std::io::Result<UdpSocket> {

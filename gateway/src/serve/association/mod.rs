@@ -22,7 +22,7 @@ use bytes::Bytes;
 use gateway_proto::udp::{Datagram, classify};
 use policy::decrypt::DecryptAction;
 
-pub(super) use self::dial::admit;
+pub(super) use self::dial::reaches;
 pub(super) use self::hints::{invites, without_hints};
 use self::watch::Watch;
 use crate::ident::Blame;
