@@ -27,9 +27,16 @@ impl World {
     pub(super) async fn with(
         change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build,
     ) -> Self {
+        Self::of(Origin::build(), change).await
+    }
+
+    pub(super) async fn of(
+        origin: tests::origin::Build,
+        change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build,
+    ) -> Self {
         let namespace = Namespace::new();
         namespace.name_server(INNER);
-        let origin = Origin::build().at(namespace.origin()).start().await;
+        let origin = origin.at(namespace.origin()).start().await;
         let gateway = change(Gateway::build(&origin).beyond(namespace.origin())).start();
         let alice = gateway.alice();
         Self { origin, gateway, alice, namespace }

@@ -45,6 +45,8 @@ async def main(ca, url, method, size="0"):
     parts, size = urlparse(url), int(size)
     configuration = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN)
     configuration.load_verify_locations(ca)
+    # It knows of no refusal by ICMP, and waits for so long.
+    configuration.idle_timeout = 10
     async with connect(parts.hostname, parts.port, configuration=configuration,
                        create_protocol=Client) as client:
         stream = client._quic.get_next_available_stream_id()

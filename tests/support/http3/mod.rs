@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::gateway::Identity;
 use crate::namespace::Namespace;
+use crate::webdriver;
 
 /// Which program asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,38 @@ impl Drop for Http3Origin {
     fn drop(&mut self) {
         drop(self.0.kill());
         drop(self.0.wait());
+    }
+}
+
+/// A headless Chromium of a client machine, with a profile of its own that trusts the tenant's CA.
+pub struct Chromium<'a> {
+    namespace: &'a Namespace,
+    home: PathBuf,
+}
+
+impl<'a> Chromium<'a> {
+    #[must_use]
+    pub fn on(namespace: &'a Namespace, identity: &Identity) -> Self {
+        Self { namespace, home: webdriver::home(identity) }
+    }
+
+    /// What a page looks like once it is loaded; each call is a browser of its own.
+    ///
+    /// # Panics
+    /// Where there is no such program.
+    pub async fn page(&self, url: &str, options: &[&str]) -> String {
+        let mut command = self.namespace.command("timeout");
+        command
+            .env("HOME", &self.home)
+            .args(["60", "chromium", "--headless=new", "--no-sandbox", "--disable-gpu"])
+            .args(["--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking"])
+            .arg("--disable-component-update")
+            .arg(format!("--user-data-dir={}", self.home.join("profile").display()))
+            .args(options)
+            .args(["--dump-dom", url]);
+        let run = tokio::task::spawn_blocking(move || command.output()).await;
+        let output = run.expect("chromium's thread").expect("the chromium command");
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 
