@@ -179,9 +179,17 @@ async fn chromium_invited_to_http3_finds_no_public_authority_and_goes_on_over_tl
     let _client = world.connect(&[]);
     let chromium = Chromium::on(&world.namespace, &world.alice);
     let page = chromium.page(&world.origin.url("site.test", "/more"), &[]).await;
-    println!("{page}");
-    for event in world.gateway.events("acme").await.unwrap() {
-        println!("{event}");
+    assert!(page.contains("by h2 h2 h2 h2 h2 h2"), "{page}");
+    let refused = |event: &Value| event["block_reason"] == "quic_refused";
+    let event = world.gateway.await_event("acme", refused).await;
+    assert_eq!(event["decrypt_reason"], "client_refused_certificate", "{event}");
+    assert_eq!(event["sni"], "site.test", "{event}");
+    // From then on this device is not invited, and a browser that remembers is told at once.
+    let headers = world.curl(&world.origin.url("site.test", "/hello"), &["--include"]).await;
+    assert!(!headers.contains("alt-svc"), "{headers}");
+    let again = chromium.page(&world.origin.url("site.test", "/more"), &[]).await;
+    assert!(again.contains("by h2 h2 h2 h2 h2 h2"), "{again}");
+    for event in world.gateway.events("acme").await.unwrap().iter().filter(|event| refused(event)) {
+        assert_eq!(event["decrypt_reason"], "client_refused_certificate", "{event}");
     }
-    panic!("look");
 }

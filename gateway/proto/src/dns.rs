@@ -261,6 +261,32 @@ mod tests {
     }
 
     #[test]
+    fn http3_is_taken_out_of_what_is_offered_and_nothing_else() {
+        let alpn = |protocols: &[&str]| {
+            let protocols = protocols.iter().map(|it| (*it).to_owned()).collect();
+            (SvcParamKey::Alpn, SvcParamValue::Alpn(Alpn(protocols)))
+        };
+        let no_default = (SvcParamKey::NoDefaultAlpn, SvcParamValue::NoDefaultAlpn);
+        let port = (SvcParamKey::Port, SvcParamValue::Port(8443));
+        let record = |params: &[(SvcParamKey, SvcParamValue)]| {
+            let service = SVCB::new(1, Name::root(), params.to_vec());
+            Record::from_rdata(Name::root(), 60, RData::HTTPS(HTTPS(service)))
+        };
+        for (sent, kept) in [
+            (
+                vec![alpn(&["h3", "h2", "h3-29"]), port.clone()],
+                Some(vec![alpn(&["h2"]), port.clone()]),
+            ),
+            (vec![alpn(&["h3"]), port.clone()], Some(vec![port.clone()])),
+            (vec![alpn(&["h3"]), no_default.clone(), port], None),
+            (vec![alpn(&["h2"]), no_default.clone()], Some(vec![alpn(&["h2"]), no_default])),
+            (vec![], Some(vec![])),
+        ] {
+            assert_eq!(without_http3(record(&sent)), kept.as_deref().map(record), "{sent:?}");
+        }
+    }
+
+    #[test]
     fn keys_of_encrypted_hellos_are_taken_out_and_nothing_else() {
         let name = Name::from_ascii("acme.test.").unwrap_or_default();
         let alpn = (SvcParamKey::Alpn, SvcParamValue::Alpn(Alpn(vec!["h2".to_owned()])));

@@ -33,7 +33,7 @@ pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, request: m
     let Some(tenant) = flow.tenant() else { return };
     let _counted = session.stream();
     // Asked again once it has shown what it is; but who is refused by name is told so at once.
-    if port != NAME_QUERIES
+    if port != association::NAME_QUERIES
         && let Err(end) = association::reaches(&flow, &tenant).await
     {
         let label = end.block_reason.or(end.error).unwrap_or("refused");
@@ -58,9 +58,6 @@ pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, request: m
         flow.record(&tenant, began, &end);
     }
 }
-
-/// The port at which any name may be asked for: the gateway's own resolver answers.
-const NAME_QUERIES: u16 = 53;
 
 /// Host and port of the default template `/.well-known/masque/udp/{host}/{port}/` (RFC 9298
 /// section 2).

@@ -113,7 +113,7 @@ fn two_contents_for_the_same_bytes_are_refused() {
     let mut reader = InitialReader::new();
     let first = datagram(Version::V1, 0, &crypto_frame(0, &hello[..100]));
     assert_eq!(reader.push(&first), Progress::NeedMore);
-    let mut other = hello.clone();
+    let mut other = hello;
     other[99] ^= 1;
     let second = datagram(Version::V1, 1, &crypto_frame(90, &other[90..]));
     assert_eq!(reader.push(&second), Progress::NotInitial(InitialProblem::Contradiction));

@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use gateway_proto::h3::{Code, Fault, Settings, StreamType, put_goaway, put_settings};
 use quinn::{RecvStream, SendStream, TransportConfig, VarInt};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::critical::{self, Seen};
 use crate::exchange::http2::{
@@ -20,6 +21,8 @@ const SIDE_STREAMS_MAX: u32 = 16;
 const SEND_BYTES_MAX: u64 = 1 << 20;
 /// The peer of a connection that says nothing is gone after this.
 const SILENCE_TIME_MAX: Duration = Duration::from_secs(60);
+/// A frame of some bytes has room at once, unless the client wants none.
+const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 /// Streams of requests have the numbers 0, 4, 8, … (RFC 9000 section 2.1).
 const STREAM_STEP: u64 = 4;
 
@@ -120,8 +123,8 @@ impl Connection {
             self.last = Some(self.next);
             let mut frame = BytesMut::new();
             put_goaway(self.next, &mut frame);
-            // A client that is gone needs no goodbye.
-            drop(self.control.write_all(&frame).await);
+            // A client that is gone, or takes nothing, needs no goodbye.
+            drop(timeout(GOODBYE_TIME_MAX, self.control.write_all(&frame)).await);
         }
     }
 

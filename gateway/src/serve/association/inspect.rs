@@ -18,7 +18,6 @@ use crate::serve::intercept::{leaf, unused};
 use crate::snapshot::Tenant;
 use crate::stream::{Datagrams, quic as stream_quic};
 use crate::tls::{AcceptError, quic};
-use crate::verdict::pinned::Sign;
 use crate::verdict::quic::program_of;
 
 /// The reason of a client that does not accept our certificate over QUIC.
@@ -71,6 +70,8 @@ pub(super) async fn serve(
 
 async fn accept(endpoint: &quinn::Endpoint) -> Result<quinn::Connection, AcceptError> {
     let incoming = endpoint.accept().await.ok_or(AcceptError::Closed)?;
+    // Another connection of the same association is refused.
+    endpoint.set_server_config(None);
     incoming.await.map_err(|error| quic::failure(&error))
 }
 
@@ -81,7 +82,6 @@ fn failed(flow: &Flow, way: &Way, error: &AcceptError) -> FlowEnd {
     let program = aside::met(flow, program_of);
     match error {
         AcceptError::Pinned { .. } => {
-            aside::note_pinned(flow, Sign::Refused);
             program.iter().for_each(|program| refusals.refused(program));
             refusal(flow, CERTIFICATE, Blame::Client)
         }
@@ -116,7 +116,8 @@ async fn serve_connection(
 /// Serves request after request until the connection is over, has idled too long, or the gateway
 /// drains.
 async fn requests(flow: &Arc<Flow>, way: Way, quic: quinn::Connection, running: &TaskTracker) {
-    let Ok(mut connection) = Connection::open(quic).await else { return };
+    let opened = timeout(HANDSHAKE_TIME_MAX, Connection::open(quic)).await;
+    let Ok(Ok(mut connection)) = opened else { return };
     let way = Arc::new(way);
     let draining = flow.worker.pop.draining.clone();
     let (mut leaving, mut found_idle) = (false, false);
@@ -160,7 +161,6 @@ async fn requests(flow: &Arc<Flow>, way: Way, quic: quinn::Connection, running: 
 
 /// The client asks for something under our certificate.
 fn trusts(flow: &Flow) {
-    aside::note_trust(flow);
     if let Some(program) = aside::met(flow, program_of) {
         flow.tenancy.quic.trusts(&program);
     }

@@ -50,6 +50,9 @@ impl Served {
     }
 }
 
+/// The port of name queries.
+pub(super) const NAME_QUERIES: u16 = 53;
+
 /// The record's word for QUIC that is refused; why stands in `decrypt_reason`.
 const REFUSED: &str = "quic_refused";
 
@@ -65,11 +68,12 @@ pub(super) async fn serve(
         () = flow.session.ended.cancelled() => None,
     };
     let Some(first) = first else { return Served::ended(flow, FlowEnd::moved(0, 0)) };
+    // Whatever is sent there, no other resolver gets it.
+    if flow.port == NAME_QUERIES {
+        let end = names::serve(&flow, datagrams, first).await;
+        return Served::ended(flow, end);
+    }
     match classify(&first, flow.port) {
-        Datagram::Dns => {
-            let end = names::serve(&flow, datagrams, first).await;
-            Served::ended(flow, end)
-        }
         Datagram::QuicLong => Box::pin(quic::serve(flow, tenant, datagrams, first, began)).await,
         _ => plain(flow, tenant, datagrams, first).await,
     }
@@ -85,7 +89,7 @@ async fn plain(flow: Flow, tenant: &Tenant, datagrams: Datagrams, first: Bytes) 
         Err(end) => Served::refused(flow, end, Some(first)),
         Ok(socket) => {
             let (end, refused) =
-                relay::relay(&flow, tenant, datagrams, vec![first], &socket, Watch::Plain).await;
+                relay::relay(&flow, datagrams, vec![first], &socket, Watch::Plain).await;
             Served::refused(flow, end, refused)
         }
     }

@@ -12,8 +12,8 @@ use crate::stream::Datagrams;
 
 /// A hello comes in one flight, and what is lost of it again within seconds.
 const HELLO_TIME_MAX: Duration = Duration::from_secs(10);
-/// Datagrams until the hello is whole.
-const DATAGRAMS_MAX: usize = 64;
+/// Datagrams until the hello is whole: the longest fits fifteen.
+const DATAGRAMS_MAX: usize = 16;
 /// Offers of the version that we know; a client takes the first.
 const NEGOTIATIONS_MAX: usize = 8;
 
@@ -23,7 +23,7 @@ pub(super) enum Opening {
         hello: Box<ClientHello>,
         /// What was read, to be read again by whoever serves or relays it.
         raw: Vec<Bytes>,
-        reader: InitialReader,
+        reader: Box<InitialReader>,
     },
     /// Not as a connection does; with the last datagram.
     Broken { label: &'static str, last: Bytes },
@@ -50,7 +50,7 @@ async fn advance(datagrams: &mut Datagrams, first: Bytes, last: &mut Bytes) -> O
         match reader.push(&datagram) {
             Progress::Done(hello) => {
                 raw.push(datagram);
-                return Opening::Hello { hello, raw, reader };
+                return Opening::Hello { hello, raw, reader: Box::new(reader) };
             }
             Progress::NeedMore => raw.push(datagram),
             Progress::NotInitial(InitialProblem::Version) if negotiations < NEGOTIATIONS_MAX => {

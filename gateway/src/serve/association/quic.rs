@@ -33,7 +33,7 @@ use crate::verdict::quic::program_of;
 struct Opened {
     datagrams: Datagrams,
     raw: Vec<Bytes>,
-    reader: InitialReader,
+    reader: Box<InitialReader>,
 }
 
 impl Opened {
@@ -126,17 +126,6 @@ async fn decrypted(
     opened: Opened,
     began: Instant,
 ) -> Served {
-    if aside::is_pinned(&flow, tenant)
-        && let Some(permit) = Box::pin(aside::permit(&flow, tenant)).await
-    {
-        {
-            let mut seen = flow.seen.lock();
-            seen.decrypt_reason = Some(Reason::ClientPinned.label().into());
-            seen.aside = Some(Reason::ClientPinned);
-        }
-        aside::note(&flow, Reason::ClientPinned, true);
-        return pass(flow, tenant, &permit, opened).await;
-    }
     let way = match Box::pin(intercept::learn(&flow, tenant, &permit)).await {
         Learned::Known => Way::Through(permit),
         Learned::Failed(error) => Way::Refused(Refusal::unreachable(&error)),
@@ -195,7 +184,7 @@ async fn pass(flow: Flow, tenant: &Tenant, permit: &DialPermit, opened: Opened) 
         Ok(socket) => {
             let Opened { datagrams, raw, reader } = opened;
             let watch = Watch::quic(reader, flow.sni.clone());
-            let (end, refused) = relay::relay(&flow, tenant, datagrams, raw, &socket, watch).await;
+            let (end, refused) = relay::relay(&flow, datagrams, raw, &socket, watch).await;
             Served::refused(flow, end, refused)
         }
     }

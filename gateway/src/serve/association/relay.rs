@@ -10,7 +10,6 @@ use super::{REFUSED, refusal};
 use crate::ident::Blame;
 use crate::serve::bypass::{still_bypassed, withdrawn};
 use crate::serve::flow::{Flow, FlowEnd};
-use crate::snapshot::Tenant;
 use crate::stream::Datagrams;
 
 /// A UDP association that is silent for this long is over (RFC 4787 asks for at least two minutes).
@@ -20,7 +19,6 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
 /// that ended it.
 pub(super) async fn relay(
     flow: &Flow,
-    tenant: &Tenant,
     mut datagrams: Datagrams,
     first: Vec<Bytes>,
     socket: &UdpSocket,
@@ -38,7 +36,7 @@ pub(super) async fn relay(
         tokio::select! {
             datagram = datagrams.inbox.recv() => {
                 let Some(datagram) = datagram else { return (ended(None, None, up, down), None) };
-                match watch.step(flow, tenant, datagram) {
+                match watch.step(datagram, flow.port) {
                     Step::Pass(passed) => for datagram in passed {
                         up += send(socket, &datagram).await;
                     },

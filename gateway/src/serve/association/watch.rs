@@ -5,11 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use gateway_proto::quic_initial::{InitialProblem, InitialReader, Progress};
 use gateway_proto::udp::{Datagram, classify};
-use policy::decrypt::DecryptAction;
-
-use super::action;
-use crate::serve::flow::Flow;
-use crate::snapshot::Tenant;
 
 /// Datagrams of a new connection held until its name is known.
 const HELD_MAX: usize = 16;
@@ -35,20 +30,17 @@ pub(super) enum Step {
 }
 
 impl Watch {
-    pub(super) fn quic(reader: InitialReader, name: Option<Arc<str>>) -> Self {
-        Self::Quic(Box::new(QuicWatch { reader, name, next: None }))
+    pub(super) fn quic(reader: Box<InitialReader>, name: Option<Arc<str>>) -> Self {
+        Self::Quic(Box::new(QuicWatch { reader: *reader, name, next: None }))
     }
 
-    pub(super) fn step(&mut self, flow: &Flow, tenant: &Tenant, datagram: Bytes) -> Step {
-        if classify(&datagram, flow.port) != Datagram::QuicLong {
+    pub(super) fn step(&mut self, datagram: Bytes, port: u16) -> Step {
+        if classify(&datagram, port) != Datagram::QuicLong {
             return Step::Pass(vec![datagram]);
         }
         match self {
             // Whoever is refused begins anew, and is looked into.
-            Self::Plain if action(flow, tenant) != DecryptAction::Bypass => {
-                Step::Refuse("quic_begins_late", datagram)
-            }
-            Self::Plain => Step::Pass(vec![datagram]),
+            Self::Plain => Step::Refuse("quic_begins_late", datagram),
             Self::Quic(watch) => watch.step(datagram),
         }
     }
@@ -59,7 +51,13 @@ impl QuicWatch {
         match self.reader.push(&datagram) {
             Progress::Done(_) | Progress::NeedMore => return Step::Pass(vec![datagram]),
             Progress::NotInitial(InitialProblem::Sealed) => {}
-            Progress::NotInitial(InitialProblem::Version) => return Step::Pass(Vec::new()),
+            // What no server reads goes nowhere either.
+            Progress::NotInitial(
+                InitialProblem::Version
+                | InitialProblem::NotLong
+                | InitialProblem::Header
+                | InitialProblem::Short,
+            ) => return Step::Pass(Vec::new()),
             Progress::NotInitial(problem) => return Step::Refuse(problem.label(), datagram),
         }
         let (reader, held) = self.next.get_or_insert_with(Default::default);
@@ -136,6 +134,13 @@ mod tests {
         }
         assert_eq!(passes(&mut watch, broken.into()), 0);
         let short = initial("evil.test", 4).slice(..900);
-        assert_eq!(passes(&mut watch, short), usize::MAX);
+        assert_eq!(passes(&mut watch, short), 0);
+    }
+
+    #[test]
+    fn quic_does_not_begin_on_a_flow_that_was_something_else() {
+        let mut watch = Watch::Plain;
+        assert!(matches!(watch.step(Bytes::from_static(b"anything"), 443), Step::Pass(_)));
+        assert!(matches!(watch.step(initial("bank.test", 1), 443), Step::Refuse(..)));
     }
 }
