@@ -243,20 +243,20 @@ async fn ct_24_the_hybrid_key_exchange_is_agreed_and_recorded() {
 }
 
 /// An identity provider with one Ed25519 key.
-struct Issuer(rcgen::KeyPair);
+pub(crate) struct Issuer(rcgen::KeyPair);
 
 impl Issuer {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap())
     }
 
-    fn keys(&self) -> String {
+    pub(crate) fn keys(&self) -> String {
         let x = URL_SAFE_NO_PAD.encode(self.0.public_key_raw());
         let key = json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "k1", "x": x });
         json!({ "keys": [key] }).to_string()
     }
 
-    fn token(&self, expires: u64) -> String {
+    pub(crate) fn token(&self, expires: u64) -> String {
         let claims = json!({
             "iss": "https://login.acme.test/", "aud": "sluice", "exp": expires,
             "email": "alice@acme.test", "device": "laptop-1",

@@ -88,14 +88,20 @@ async fn a_mix_is_dealt_over_every_protocol() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn methods_to_come_are_named_as_such() {
+async fn quic_tunnels_carry_a_load() {
     let origin = Origin::start().await;
-    let gateway = Gateway::build(&origin).configure();
-    let more = ["--method", "quic", "--url", "https://site.test/"];
+    let gateway = Gateway::start(&origin);
+    let url = origin.url("site.test", "/bytes/1000");
+    let mut more = vec!["--method", "quic", "--tunnels", "3", "--streams", "4"];
+    more.extend(["--rate", "100", "--duration", "2", "--json", "--url", &url]);
     let run = load(arguments(&gateway, &more)).await;
-    assert_eq!(run.status.code(), Some(2));
-    let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(said.contains("quic") && said.contains("not yet supported"), "{said}");
+    let text = String::from_utf8_lossy(&run.stdout).into_owned();
+    assert!(run.status.success(), "{text}{}", String::from_utf8_lossy(&run.stderr));
+    let result: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&result["tunnels"], &result["streams"]), (&3.into(), &12.into()));
+    assert_eq!((&result["requests"], &result["received_bytes"]), (&200.into(), &200_000.into()));
+    let events = gateway.events("acme").await.unwrap();
+    assert!(events.iter().all(|event| event["access_method"] == "quic"));
 }
 
 /// The packet methods against the kit's own small gateway, which shows the generator alone.

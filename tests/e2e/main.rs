@@ -40,6 +40,7 @@ mod pages;
 mod policy;
 mod programs;
 mod psk_peers;
+mod quic;
 mod sdks;
 mod shapes;
 mod sink_faults;
@@ -50,6 +51,7 @@ mod suites;
 mod tenants;
 mod transfer;
 mod tunnels;
+mod upgrade;
 mod websocket;
 
 use serde_json::Value;

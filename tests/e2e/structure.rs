@@ -96,7 +96,7 @@ fn cases(name: &str) -> Vec<String> {
     let mut parts = name.split('_');
     let mut found = Vec::new();
     while let (Some(group), Some(number)) = (parts.next(), parts.next()) {
-        let known = ["uc", "ct", "ta", "sd", "ti"].contains(&group);
+        let known = ["uc", "ct", "ta", "sd", "ti", "h3", "dt"].contains(&group);
         if !known || number.len() != 2 || !number.bytes().all(|it| it.is_ascii_digit()) {
             break;
         }

@@ -107,6 +107,12 @@ pub(crate) enum Version {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&format!("no runtime: {error}")),
+    };
+    // Sockets belong to a runtime.
+    let context = runtime.enter();
     let target = match target::Target::new(&options) {
         Ok(target) => target,
         Err(why) => return refuse(&why),
@@ -115,11 +121,8 @@ fn main() -> ExitCode {
         Ok(mix) => mix,
         Err(why) => return refuse(&why),
     };
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return refuse(&format!("no runtime: {error}")),
-    };
     let progress = std::io::stderr().is_terminal();
+    drop(context);
     let outcome = runtime.block_on(run::run(&options, target, mix, progress));
     // Streams still waiting for an answer are not waited for.
     runtime.shutdown_background();

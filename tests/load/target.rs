@@ -10,6 +10,7 @@ use ::tests::client::error::ClientError;
 use ::tests::client::explicit::Explicit;
 use ::tests::client::inner::Inner;
 use ::tests::client::openconnect::OpenConnectTo;
+use ::tests::client::quic::{QuicTo, QuicTunnel};
 use ::tests::client::tls;
 use ::tests::client::tunnel::{Leg, Tunnel, TunnelTo};
 use ::tests::pki::Chain;
@@ -25,6 +26,7 @@ use crate::{Method, Options, Version};
 #[derive(Clone)]
 pub(crate) enum Via {
     Tunnel(TunnelTo),
+    Quic(QuicTo),
     Packets(PacketsTo),
     Explicit(Explicit),
 }
@@ -32,6 +34,7 @@ pub(crate) enum Via {
 /// A tunnel that streams share.
 pub(crate) enum Held {
     Streams(Tunnel),
+    Quic(QuicTunnel),
     Packets(PacketTunnel),
 }
 
@@ -54,10 +57,7 @@ impl Target {
             Method::Tls => Via::Tunnel(tunnel(options)?),
             Method::Explicit => Via::Explicit(explicit(options)?),
             Method::Dtls | Method::Openconnect => Via::Packets(packets(options)?),
-            Method::Quic => {
-                let known = "tls, dtls, openconnect and explicit are";
-                return Err(format!("--method quic is not yet supported ({known})"));
-            }
+            Method::Quic => Via::Quic(quic(options)?),
         };
         Ok(Self { via, inner: Arc::new(inner) })
     }
@@ -66,7 +66,7 @@ impl Target {
     pub(crate) fn is_shared(&self) -> bool {
         match &self.via {
             Via::Tunnel(to) => to.leg == Leg::Http2,
-            Via::Packets(_) => true,
+            Via::Quic(_) | Via::Packets(_) => true,
             Via::Explicit(_) => false,
         }
     }
@@ -75,6 +75,7 @@ impl Target {
     pub(crate) async fn tunnel(&self) -> Result<Option<Held>, ClientError> {
         match &self.via {
             Via::Tunnel(to) if to.leg == Leg::Http2 => Ok(Some(Held::Streams(to.connect().await?))),
+            Via::Quic(to) => Ok(Some(Held::Quic(to.connect().await?))),
             Via::Packets(to) => Ok(Some(Held::Packets(to.connect().await?))),
             Via::Tunnel(_) | Via::Explicit(_) => Ok(None),
         }
@@ -91,10 +92,11 @@ impl Target {
             (_, Some(Held::Streams(tunnel))) => {
                 tunnel.share().ok_or_else(gone)?.open(&entry.authority).await?
             }
+            (_, Some(Held::Quic(tunnel))) => tunnel.open(&entry.authority).await?,
             (_, Some(Held::Packets(tunnel))) => packets::open(tunnel, &entry.authority).await?,
             (Via::Tunnel(to), None) => to.connect().await?.open(&entry.authority).await?,
             (Via::Explicit(explicit), None) => explicit.open(&entry.authority).await?,
-            (Via::Packets(_), None) => return Err(gone()),
+            (Via::Quic(_) | Via::Packets(_), None) => return Err(gone()),
         };
         if entry.secure {
             Inner::tls(stream, &entry.authority, Arc::clone(&self.inner)).await
@@ -114,6 +116,14 @@ fn tunnel(options: &Options) -> Result<TunnelTo, String> {
     let chain = identity(options)?;
     let address = address(options, name, port)?;
     TunnelTo::new(address, name, leg, &trusted, Some(&chain)).map_err(|error| error.to_string())
+}
+
+fn quic(options: &Options) -> Result<QuicTo, String> {
+    let (name, port) = split(&options.gateway)?;
+    let trusted = text("--tunnel-ca", options.tunnel_ca.as_deref())?;
+    let chain = identity(options)?;
+    let address = address(options, name, port)?;
+    QuicTo::new(address, name, &trusted, Some(&chain)).map_err(|error| error.to_string())
 }
 
 /// A packet tunnel's gateway, and its backup where that has a name that resolves.

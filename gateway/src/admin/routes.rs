@@ -113,7 +113,7 @@ fn sessions(admin: &Admin, tenant: &str) -> Reply {
                 "user": &*session.who.user,
                 "device": session.who.device.as_deref(),
                 "access_method": session.access.as_str(),
-                "client_ip": session.peer.ip().to_canonical().to_string(),
+                "client_ip": session.source().to_string(),
                 "since": seconds(session.since),
                 "streams": session.streams(),
                 "bytes_in": bytes_in,

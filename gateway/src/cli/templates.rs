@@ -25,6 +25,7 @@ listen:
   # trusted site network only.
   explicit:
     \"127.0.0.1:3128\": {tenant}
+  # handover: null                  # directory where processes that share these ports meet
 
 # Metrics, health, events, sessions. On any other address a token is required.
 admin:

@@ -67,12 +67,16 @@ pub struct Listen {
     /// them in clear, so they belong on loopback or a trusted site network.
     #[schemars(with = "BTreeMap<SocketAddr, String>")]
     pub explicit: BTreeMap<SocketAddr, TenantName>,
+    /// Directory in which the processes of this machine that serve the same `tcp` and `udp` meet, as
+    /// during a rolling upgrade: datagrams of a session reach the process that has it. Null: this
+    /// process does not share its ports.
+    pub handover: Option<PathBuf>,
 }
 
 impl Default for Listen {
     fn default() -> Self {
         let any = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8443));
-        Self { tcp: any, udp: any, explicit: BTreeMap::new() }
+        Self { tcp: any, udp: any, explicit: BTreeMap::new(), handover: None }
     }
 }
 
@@ -296,6 +300,7 @@ impl GatewayConfig {
     pub(crate) fn anchor(&mut self, dir: &Path) {
         let mut anchor = |path: &mut PathBuf| *path = dir.join(&*path);
         anchor(&mut self.events.dir);
+        self.listen.handover.iter_mut().for_each(&mut anchor);
         self.events.geoip.iter_mut().for_each(&mut anchor);
         for sink in &mut self.events.sinks {
             sink.files().for_each(&mut anchor);

@@ -59,6 +59,12 @@ impl Layout {
         self.root.join("data").join("last-good")
     }
 
+    /// The secret of the QUIC port.
+    #[must_use]
+    pub fn quic_key(&self) -> PathBuf {
+        self.root.join("data").join("quic.key")
+    }
+
     /// The path as messages show it: relative to the directory where it is inside.
     #[must_use]
     pub fn shown(&self, path: &Path) -> String {

@@ -1,34 +1,34 @@
-//! CONNECT-UDP over a tunnel's HTTP/2 stream: datagrams in capsules (RFC 9298, RFC 9297).
+//! CONNECT-UDP (RFC 9298): UDP payloads between a client's pipe and an association.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use gateway_proto::capsule::{CapsuleReader, udp_payload, write_udp};
+use gateway_proto::capsule::{CapsuleReader, udp_payload};
 use gateway_proto::fields::Fields;
 use gateway_proto::target::Host;
 use tokio::sync::mpsc;
 
 use super::association::{self, Served};
-use super::flow::Flow;
+use super::flow::{Flow, FlowEnd};
+use super::pipe::{Asked, Inbound, Pipe};
 use super::pop::Worker;
 use crate::ident::Blame;
 use crate::stream::{Datagrams, Outbox, QUEUED_MAX};
 use crate::tunnel::Session;
-use crate::tunnel::mux::{self, Code, MuxStream};
 
 /// Largest UDP payload.
 const DATAGRAM_BYTES_MAX: usize = 65_527;
 
-/// Serves one CONNECT-UDP stream.
-pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, request: mux::Request) {
+/// Serves one CONNECT-UDP request for `path`.
+pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, path: &[u8], asked: Asked) {
     let began = Instant::now();
-    let Some((host, port)) = target_of(&request.path) else {
+    let Some((host, port)) = target_of(path) else {
         let why = super::refused::why(&worker, "bad_authority");
-        return request.responder.finish(400, &why, Bytes::new());
+        return asked.refuse(400, &why).await;
     };
     let Some(flow) = Flow::datagrams(worker, Arc::clone(&session), host, port) else {
-        return request.responder.reset(Code::INTERNAL_ERROR);
+        return asked.reset();
     };
     let Some(tenant) = flow.tenant() else { return };
     let _counted = session.stream();
@@ -38,18 +38,20 @@ pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, request: m
     {
         let label = end.block_reason.or(end.error).unwrap_or("refused");
         let why = super::refused::why(&flow.worker, label);
-        request.responder.finish(403, &why, Bytes::new());
+        asked.refuse(403, &why).await;
         return flow.record(&tenant, began, &end);
     }
     let mut fields = Fields::new();
     fields.push("capsule-protocol", "?1");
-    let stream = request.responder.respond(200, &fields);
+    let Some(pipe) = asked.accept(&fields).await else {
+        return flow.record(&tenant, began, &FlowEnd::ended("client_reset"));
+    };
     let (to_flow, inbox) = mpsc::channel(QUEUED_MAX);
     let (outbox, from_flow) = mpsc::channel(QUEUED_MAX);
     let outbox = Outbox::Stream(outbox);
     let datagrams = Datagrams { inbox, outbox, size_max: DATAGRAM_BYTES_MAX };
     let serving = Box::pin(association::serve(flow, &tenant, datagrams, began));
-    let (served, broke) = tokio::join!(serving, carry(stream, to_flow, from_flow));
+    let (served, broke) = tokio::join!(serving, carry(pipe, to_flow, from_flow));
     let Served { flow, end, .. } = served;
     if let Some(mut end) = end {
         if let (None, Some(label)) = (end.error, broke) {
@@ -71,10 +73,10 @@ fn target_of(path: &[u8]) -> Option<(Host, u16)> {
     Some((Host::parse(host.as_bytes()).ok()?, port))
 }
 
-/// Carries datagrams between a stream and a flow until both have ended; says what broke, if the
-/// client broke it. A flow that ends ends the stream.
+/// Carries datagrams between a pipe and a flow until both have ended; says what broke, if the client
+/// broke it. A flow that ends ends the pipe.
 async fn carry(
-    mut stream: MuxStream,
+    mut pipe: Pipe,
     to_flow: mpsc::Sender<Bytes>,
     mut from_flow: mpsc::Receiver<Bytes>,
 ) -> Option<&'static str> {
@@ -86,49 +88,49 @@ async fn carry(
             datagram = from_flow.recv() => {
                 // The flow is over.
                 let Some(datagram) = datagram else { break };
-                let mut out = BytesMut::with_capacity(datagram.len() + 16);
-                write_udp(&datagram, &mut out);
-                if stream.write_chunk(out.freeze()).await.is_err() {
+                if pipe.send(&datagram).await.is_err() {
                     broke.get_or_insert("client_reset");
                     break;
                 }
             }
-            chunk = stream.read_chunk(), if to_flow.is_some() => {
-                match chunk {
-                    Ok(Some(chunk)) => {
-                        inbox.extend_from_slice(&chunk);
-                        let handed = hand_over(&mut reader, &mut inbox, to_flow.as_ref()).await;
-                        if let Err(label) = handed {
-                            (to_flow, broke) = (None, label);
-                        }
-                    }
-                    Ok(None) => to_flow = None,
-                    Err(_) => (to_flow, broke) = (None, Some("client_reset")),
+            inbound = pipe.next(), if to_flow.is_some() => {
+                let Some(flow) = &to_flow else { continue };
+                match hand_over(inbound, &mut reader, &mut inbox, flow).await {
+                    Ok(true) => {}
+                    Ok(false) => to_flow = None,
+                    Err(label) => (to_flow, broke) = (None, Some(label)),
                 }
             }
         }
     }
     drop(to_flow);
-    // The client may be gone; there is nobody to tell.
-    drop(stream.finish(&Fields::new()));
+    pipe.finish().await;
     broke
 }
 
-/// Hands every whole datagram that has arrived to the flow.
+/// Hands what has come to the flow; false at its end, or the flow's.
 ///
 /// # Errors
-/// Where what came is no capsule; or, with nothing to say, where the flow is over.
+/// Where the client broke the pipe, or what came is no capsule.
 async fn hand_over(
+    inbound: Inbound,
     reader: &mut CapsuleReader,
     inbox: &mut BytesMut,
-    to_flow: Option<&mpsc::Sender<Bytes>>,
-) -> Result<(), Option<&'static str>> {
-    let to_flow = to_flow.ok_or(None)?;
-    while let Some(datagram) = reader.datagram(inbox).map_err(|_| Some("bad_capsule"))? {
+    flow: &mpsc::Sender<Bytes>,
+) -> Result<bool, &'static str> {
+    match inbound {
+        Inbound::Payload(payload) => return Ok(flow.send(payload).await.is_ok()),
+        Inbound::Capsules(Ok(Some(chunk))) => inbox.extend_from_slice(&chunk),
+        Inbound::Capsules(Ok(None)) => return Ok(false),
+        Inbound::Capsules(Err(_)) => return Err("client_reset"),
+    }
+    while let Some(datagram) = reader.datagram(inbox).map_err(|_| "bad_capsule")? {
         // Other contexts than zero were never agreed on (RFC 9298 section 4): dropped.
-        if let Some(payload) = udp_payload(&datagram) {
-            to_flow.send(payload).await.map_err(|_| None)?;
+        if let Some(payload) = udp_payload(&datagram)
+            && flow.send(payload).await.is_err()
+        {
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }

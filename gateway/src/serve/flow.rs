@@ -148,7 +148,7 @@ impl Flow {
         ConnectSubject {
             who: &self.session.who,
             access: self.session.access,
-            source: self.session.peer.ip(),
+            source: self.session.source(),
             host: &self.host,
             address,
             port: self.port,
@@ -212,7 +212,7 @@ impl Flow {
     /// Writes the `flow` record: for streams that were not decrypted, not HTTP, or refused.
     pub(super) fn record(&self, tenant: &Tenant, began: Instant, end: &FlowEnd) {
         let mut record = Record::now(RecordType::Flow);
-        record.client = Some(Arc::clone(&self.session.client));
+        record.client = Some(self.session.client());
         record.policy_version = Some(Arc::clone(&tenant.policy_version).into());
         record.destination = self.destination();
         record.tls = self.tls();

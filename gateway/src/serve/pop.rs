@@ -21,6 +21,7 @@ use crate::limit::hold::HoldBudget;
 use crate::limit::window::ProcessWindow;
 use crate::origin::resolve::Resolver;
 use crate::snapshot::{Snapshot, Tenant};
+use crate::socket::Handover;
 use crate::telemetry::Metrics;
 use crate::tls::{OwnAuthorities, Roots};
 
@@ -42,10 +43,14 @@ pub struct Pop {
     pub tunnels: AtomicUsize,
     pub refusals: Refusals,
     pub(super) packets: Arc<PacketTunnels>,
+    /// QUIC handshakes under way.
+    pub quic_opening: AtomicUsize,
     /// Shared by all DTLS 1.3 connections; `None` where the cryptography cannot be used.
     pub dtls: Option<Arc<dimpl::Config>>,
     /// Where the UDP port is, for clients that are told.
     pub udp_port: u16,
+    /// The processes that share the ports, where that is wanted.
+    pub handover: Option<Handover>,
     tenancies: DashMap<TenantName, Arc<Tenancy>>,
     /// Generations of tenants that upkeep has acted on.
     followed: DashMap<TenantName, u64>,
@@ -76,6 +81,7 @@ pub struct Parts {
     pub(super) packets: PacketTunnels,
     pub dtls: Option<Arc<dimpl::Config>>,
     pub udp_port: u16,
+    pub handover: Option<Handover>,
 }
 
 impl Pop {
@@ -97,8 +103,10 @@ impl Pop {
             tunnels: AtomicUsize::new(0),
             refusals: Refusals::default(),
             packets: Arc::new(parts.packets),
+            quic_opening: AtomicUsize::new(0),
             dtls: parts.dtls,
             udp_port: parts.udp_port,
+            handover: parts.handover,
             tenancies: DashMap::new(),
             draining: CancellationToken::new(),
             leaving: CancellationToken::new(),

@@ -173,11 +173,18 @@ pub(super) fn close(
     worker.pop.metrics.session_closed(session.access);
 }
 
+/// The client has another address: records say so from now on, this one first.
+pub(super) fn moved(worker: &Worker, session: &Session, peer: SocketAddr) {
+    if session.moved(peer) {
+        write(worker, session, State::Update, None);
+    }
+}
+
 fn write(worker: &Worker, session: &Session, state: State, ending: Option<(&'static str, Blame)>) {
     let mut record = Record::now(RecordType::Session);
     record.id = session.id.0;
     record.state = state;
-    record.client = Some(Arc::clone(&session.client));
+    record.client = Some(session.client());
     record.verdict.action = Some("allow".into());
     if state == State::Close {
         let (from_client, to_client) = session.bytes();

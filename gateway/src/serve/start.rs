@@ -11,10 +11,11 @@ use policy::catalog::Catalog;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::packets::{self, PacketTunnels};
+use super::packets::PacketTunnels;
 use super::pop::{Parts, Pop, Worker};
 use super::tenancy::root_source;
-use super::{drain, tunnel, upkeep};
+use super::udp::Sorter;
+use super::{drain, quic, tunnel, udp, upkeep};
 use crate::admin;
 use crate::config;
 use crate::event::{EventLog, Options};
@@ -23,12 +24,16 @@ use crate::ident::TenantName;
 use crate::limit::hold::HoldBudget;
 use crate::limit::window::ProcessWindow;
 use crate::origin::resolve::{NameServers, Resolver, ResolverSettings};
-use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Watcher};
-use crate::socket::{Accepting, UdpPort, bind, raise_descriptor_limit, refuse_core_dumps};
+use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Tenant, Watcher};
+use crate::socket::{
+    Accepting, Handover, Inbox, QuicSocket, UdpPort, bind, raise_descriptor_limit,
+    refuse_core_dumps,
+};
 use crate::stream::packet::AddressPool;
 use crate::telemetry::{self, Metrics};
 use crate::tls::Roots;
 use crate::tunnel::dtls::modern_config;
+use crate::tunnel::quic::{Chooser, Generation, QuicEndpoint, QuicKeys};
 
 /// Held bodies may use this share of the process's memory limit.
 const HOLD_SHARE: u64 = 4;
@@ -42,12 +47,16 @@ pub enum ServeError {
     Load(#[from] LoadError),
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
+    #[error("`listen.handover`: {dir} cannot be used: {error}")]
+    Handover { dir: String, error: io::Error },
     #[error("the event log in {dir} cannot be opened: {error}")]
     Events { dir: String, error: io::Error },
     #[error("the catalog does not load: {0}")]
     Catalog(String),
     #[error("the resolver cannot be set up: {0}")]
     Resolver(String),
+    #[error("QUIC cannot be served: {0}")]
+    Quic(String),
     #[error("the admin endpoint cannot be set up: {0}")]
     Admin(String),
     #[error("metrics cannot be declared: {0}")]
@@ -94,8 +103,8 @@ async fn serve(
 ) -> Result<(), ServeError> {
     let gateway = snapshot.gateway();
     let events = open_events(&gateway, workers)?;
-    let listeners = Listeners::bind(&gateway, workers)?;
-    let pop = Arc::new(build(&snapshot, &gateway, workers, &listeners)?);
+    let mut listeners = Listeners::bind(&gateway, workers)?;
+    let pop = Arc::new(build(&snapshot, &gateway, workers, &mut listeners)?);
     count_panics(&pop.metrics);
     let crew: Arc<[Arc<Worker>]> = (0..workers)
         .map(|index| {
@@ -109,9 +118,7 @@ async fn serve(
     let admin = admin.serve(listeners.admin).map_err(ServeError::Admin)?;
     let accepting = pop.tasks.clone();
     accepting.spawn(accept_tunnels(listeners.tunnel, Arc::clone(&crew)));
-    for (worker, port) in crew.iter().zip(listeners.udp) {
-        tokio::spawn(packets::serve_udp(Arc::clone(worker), port));
-    }
+    serve_udp(&crew, listeners.udp)?;
     for (listener, tenant) in listeners.explicit {
         accepting.spawn(accept_explicit(listener, tenant, Arc::clone(&crew)));
     }
@@ -122,6 +129,39 @@ async fn serve(
     drain::drain(&pop).await;
     admin.abort();
     events.close();
+    Ok(())
+}
+
+/// Serves the UDP port: one reader and one QUIC endpoint for each worker.
+fn serve_udp(crew: &[Arc<Worker>], ports: Vec<UdpPort>) -> Result<(), ServeError> {
+    let Some(pop) = crew.first().map(|worker| Arc::clone(&worker.pop)) else { return Ok(()) };
+    let failed = |error: String| ServeError::Quic(error);
+    let generation = pop.handover.as_ref().map(Handover::own);
+    let generation = Generation::new(generation, SystemTime::now());
+    // Processes that share the port share the secret.
+    let shared = pop.snapshot.gateway().config.listen.handover.clone();
+    let secret =
+        shared.map_or_else(|| pop.snapshot.layout().quic_key(), |dir| dir.join("quic.key"));
+    let keys = QuicKeys::load(&secret, generation).map_err(|error| failed(error.to_string()))?;
+    let tenancies = Arc::clone(&pop);
+    let config_of = move |tenant: &Arc<Tenant>| Arc::clone(&tenancies.tenancy(tenant).tunnel);
+    let chooser = Chooser::new(pop.snapshot.clone(), Box::new(config_of));
+    let chooser = Arc::new(chooser.map_err(|error| failed(error.to_string()))?);
+    let inboxes: Vec<Arc<Inbox>> = crew.iter().map(|_| Arc::default()).collect();
+    let sorter = Arc::new(Sorter { ids: Arc::clone(&keys.ids), inboxes: inboxes.clone() });
+    let ports: Vec<_> = ports.into_iter().map(Arc::new).collect();
+    if let (Some(worker), Some(port)) = (crew.first(), ports.first()) {
+        let (worker, port, sorter) = (Arc::clone(worker), Arc::clone(port), Arc::clone(&sorter));
+        tokio::spawn(udp::serve_handed_over(worker, port, sorter));
+    }
+    for (number, ((worker, port), inbox)) in crew.iter().zip(ports).zip(inboxes).enumerate() {
+        let socket = QuicSocket::new(Arc::clone(&port), inbox);
+        let number = u16::try_from(number).unwrap_or(u16::MAX);
+        let endpoint = QuicEndpoint::new(socket, &keys, number, Arc::clone(&chooser))
+            .map_err(|error| failed(error.to_string()))?;
+        tokio::spawn(quic::serve(Arc::clone(worker), endpoint));
+        tokio::spawn(udp::serve(Arc::clone(worker), port, Arc::clone(&sorter)));
+    }
     Ok(())
 }
 
@@ -154,6 +194,7 @@ struct Listeners {
     tunnel: TcpListener,
     /// One for each worker.
     udp: Vec<UdpPort>,
+    handover: Option<Handover>,
     explicit: Vec<(TcpListener, TenantName)>,
     admin: TcpListener,
     own: Vec<SocketAddr>,
@@ -161,21 +202,29 @@ struct Listeners {
 
 impl Listeners {
     fn bind(gateway: &GatewayUnit, workers: usize) -> Result<Self, ServeError> {
-        let listen = |address| bind(address).map_err(|error| ServeError::Listen { address, error });
         let config = &gateway.config;
-        let tunnel = listen(config.listen.tcp)?;
+        let listen = |address, shared| {
+            bind(address, shared).map_err(|error| ServeError::Listen { address, error })
+        };
+        let shared = config.listen.handover.is_some();
+        let tunnel = listen(config.listen.tcp, shared)?;
         let address = config.listen.udp;
         let udp = (0..workers).map(|_| UdpPort::bind(address)).collect::<Result<_, _>>();
         let udp = udp.map_err(|error| ServeError::Listen { address, error })?;
-        let admin = listen(config.admin.listen)?;
+        let handover = config.listen.handover.as_ref().map(|dir| {
+            let unusable = |error| ServeError::Handover { dir: dir.display().to_string(), error };
+            Handover::join(dir).map_err(unusable)
+        });
+        let handover = handover.transpose()?;
+        let admin = listen(config.admin.listen, false)?;
         let mut own = vec![config.listen.tcp, config.listen.udp, config.admin.listen];
         let mut explicit = Vec::new();
         let configured: &BTreeMap<SocketAddr, TenantName> = &config.listen.explicit;
         for (address, tenant) in configured {
-            explicit.push((listen(*address)?, tenant.clone()));
+            explicit.push((listen(*address, shared)?, tenant.clone()));
             own.push(*address);
         }
-        Ok(Self { tunnel, udp, explicit, admin, own })
+        Ok(Self { tunnel, udp, handover, explicit, admin, own })
     }
 }
 
@@ -183,7 +232,7 @@ fn build(
     snapshot: &Snapshot,
     gateway: &GatewayUnit,
     workers: usize,
-    listeners: &Listeners,
+    listeners: &mut Listeners,
 ) -> Result<Pop, ServeError> {
     let catalog = Catalog::builtin().map_err(|problems| {
         ServeError::Catalog(problems.first().map(ToString::to_string).unwrap_or_default())
@@ -212,6 +261,7 @@ fn build(
         )),
         dtls: dtls_config(),
         udp_port: gateway.config.listen.udp.port(),
+        handover: listeners.handover.take(),
     });
     Ok(pop)
 }
@@ -249,10 +299,12 @@ pub(super) fn resolver(gateway: &GatewayUnit) -> Result<Resolver, ServeError> {
 async fn accept_tunnels(listener: TcpListener, crew: Arc<[Arc<Worker>]>) {
     let accepting = Accepting::new(listener);
     for worker in crew.iter().cycle() {
-        let (stream, peer) = tokio::select! {
-            accepted = accepting.next() => accepted,
-            () = worker.pop.draining.cancelled() => return,
+        let accepted = tokio::select! {
+            accepted = accepting.next() => Some(accepted),
+            // What has connected already is told to go elsewhere, not reset.
+            () = worker.pop.draining.cancelled() => accepting.waiting().await,
         };
+        let Some((stream, peer)) = accepted else { return };
         let worker = Arc::clone(worker);
         let tasks = worker.pop.tasks.clone();
         tasks.spawn(tunnel::serve(worker, stream, peer));

@@ -52,7 +52,7 @@ impl Transaction {
     /// For what was no request.
     pub(super) fn unreadable(flow: &Arc<Flow>, tenant: &Arc<Tenant>) -> Self {
         let mut record = Record::now(RecordType::Transaction);
-        record.client = Some(Arc::clone(&flow.session.client));
+        record.client = Some(flow.session.client());
         record.policy_version = Some(Arc::clone(&tenant.policy_version).into());
         record.destination = flow.destination();
         record.tls = flow.tls();

@@ -14,6 +14,7 @@ use super::exchange;
 use super::flow::Flow;
 use super::intercept;
 use super::packets;
+use super::pipe::Asked;
 use super::pop::{TunnelGuard, Worker};
 use super::refused;
 use super::session::{self, Credential};
@@ -123,7 +124,7 @@ async fn muxed_tunnel(
     }
 }
 
-fn streams_max(worker: &Worker, tenant: &Tenant) -> u32 {
+pub(super) fn streams_max(worker: &Worker, tenant: &Tenant) -> u32 {
     let all = worker.pop.snapshot.gateway().config.limits.streams_per_tunnel;
     tenant.config.limits.streams_per_tunnel.map_or(all, |own| own.min(all))
 }
@@ -165,7 +166,8 @@ async fn stream(worker: Arc<Worker>, session: Arc<Session>, request: mux::Reques
             }
         }
         (b"CONNECT", Some(b"connect-udp")) => {
-            Box::pin(datagram::serve(worker, session, request)).await;
+            let mux::Request { path, responder, .. } = request;
+            Box::pin(datagram::serve(worker, session, &path, Asked::Mux(responder))).await;
         }
         (b"CONNECT", Some(_)) => {
             let why = refused::why(&worker, "protocol_not_supported");
@@ -321,7 +323,7 @@ pub(super) async fn explicit(
     Box::pin(plain_tunnel(worker, Io::Plain(stream), plain)).await;
 }
 
-fn challenge(worker: &Worker) -> Fields {
+pub(super) fn challenge(worker: &Worker) -> Fields {
     let mut fields = refused::why(worker, "authentication_required");
     fields.push("Proxy-Authenticate", "Basic realm=\"sluice\", charset=\"UTF-8\"");
     fields.push("Proxy-Authenticate", "Bearer realm=\"sluice\"");

@@ -12,13 +12,15 @@ const BACKLOG: i32 = 4096;
 /// After a failed accept (no descriptor left) the listener rests, instead of spinning.
 const REST: Duration = Duration::from_millis(50);
 
-/// Binds a listener.
+/// Binds a listener; a shared one beside those of other processes that share it too.
 ///
 /// # Errors
 /// Where the address cannot be bound.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    // Where this is not meant, a second process on the same port is a mistake that must be seen.
+    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
         // `[::]` takes IPv4 too; mapped addresses are made canonical before anyone sees them.
         socket.set_only_v6(false)?;
@@ -36,6 +38,18 @@ impl Accepting {
     #[must_use]
     pub fn new(listener: TcpListener) -> Self {
         Self(listener)
+    }
+
+    /// A connection that waits already; none once there are no more. A listener that is closed resets
+    /// those.
+    pub async fn waiting(&self) -> Option<(TcpStream, SocketAddr)> {
+        match tokio::time::timeout(Duration::ZERO, self.0.accept()).await {
+            Ok(Ok((stream, peer))) => {
+                drop(stream.set_nodelay(true));
+                Some((stream, peer))
+            }
+            Ok(Err(_)) | Err(_) => None,
+        }
     }
 
     /// The next connection; rests and goes on where accepting fails.

@@ -1,9 +1,16 @@
 //! Sockets: listeners, and what the operating system has to be told about them.
 
+mod handover;
+mod inbox;
 mod limits;
 mod listen;
+mod quic;
 mod udp;
+mod unproven;
 
+pub use handover::{Handover, Passed, To};
+pub use inbox::{Inbox, Known};
 pub use limits::{raise_descriptor_limit, refuse_core_dumps};
 pub use listen::{Accepting, bind};
-pub use udp::{Buffers, UdpPort, Way};
+pub use quic::QuicSocket;
+pub use udp::{Batch, Buffers, UdpPort, Way};

@@ -3,7 +3,7 @@
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, EcnCodepoint, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -16,6 +16,7 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 const SEND_BYTES_MAX: usize = 65_000;
 
 /// One socket of the port; several share it, each for one worker.
+#[derive(Debug)]
 pub struct UdpPort {
     socket: UdpSocket,
     state: UdpSocketState,
@@ -27,6 +28,28 @@ pub struct Way {
     pub peer: SocketAddr,
     /// Which of our addresses it came to; answers leave from it.
     pub local: Option<IpAddr>,
+}
+
+/// Datagrams that came together: from one sender, all of one size, the last perhaps shorter.
+#[derive(Clone, Copy)]
+pub struct Batch<'a> {
+    pub way: Way,
+    pub ecn: Option<EcnCodepoint>,
+    /// The size of each.
+    pub size: usize,
+    pub joined: &'a [u8],
+}
+
+impl<'a> Batch<'a> {
+    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        self.joined.chunks(self.size.max(1))
+    }
+
+    /// One datagram of the batch as a batch.
+    #[must_use]
+    pub fn only(&self, datagram: &'a [u8]) -> Self {
+        Self { size: datagram.len(), joined: datagram, ..*self }
+    }
 }
 
 /// Where datagrams are read to.
@@ -73,14 +96,14 @@ impl UdpPort {
         self.socket.local_addr()
     }
 
-    /// Waits for datagrams and shows each to `each`.
+    /// Waits for datagrams and shows each batch to `each`.
     ///
     /// # Errors
     /// Where the socket fails.
     pub async fn receive(
         &self,
         buffers: &mut Buffers,
-        mut each: impl FnMut(Way, &[u8]),
+        mut each: impl FnMut(Batch<'_>),
     ) -> io::Result<()> {
         let Buffers { bytes, meta } = buffers;
         let count = loop {
@@ -98,11 +121,39 @@ impl UdpPort {
         for (meta, bytes) in meta.iter().zip(bytes.iter()).take(count) {
             let way = Way { peer: meta.addr, local: meta.dst_ip };
             let joined = bytes.get(..meta.len).unwrap_or_default();
-            for datagram in joined.chunks(meta.stride.max(1)) {
-                each(way, datagram);
-            }
+            each(Batch { way, ecn: meta.ecn, size: meta.stride, joined });
         }
         Ok(())
+    }
+
+    /// Sends what `transmit` says, or says that the socket's buffer is full.
+    ///
+    /// # Errors
+    /// Where the buffer is full (`WouldBlock`) or the socket fails.
+    pub fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        self.socket.try_io(Interest::WRITABLE, || {
+            self.state.send(UdpSockRef::from(&self.socket), transmit)
+        })
+    }
+
+    /// Waits until the socket's buffer may have room.
+    ///
+    /// # Errors
+    /// Where the socket fails.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.socket.writable().await
+    }
+
+    /// How many datagrams of one size one send may carry.
+    #[must_use]
+    pub fn segments_max(&self) -> usize {
+        self.state.max_gso_segments()
+    }
+
+    /// Whether the kernel may cut datagrams into fragments.
+    #[must_use]
+    pub fn may_fragment(&self) -> bool {
+        self.state.may_fragment()
     }
 
     /// Sends datagrams to one peer, in order. What the kernel does not take is lost, as on the way.
@@ -185,9 +236,9 @@ mod tests {
         one.send(way, &sent).await;
         let (mut got, mut buffers) = (Vec::new(), Buffers::default());
         while got.len() < sent.len() {
-            two.receive(&mut buffers, |way, datagram| {
-                assert_eq!(way.peer, one.local_address().unwrap());
-                got.push(datagram.to_vec());
+            two.receive(&mut buffers, |batch| {
+                assert_eq!(batch.way.peer, one.local_address().unwrap());
+                got.extend(batch.datagrams().map(<[u8]>::to_vec));
             })
             .await
             .unwrap();

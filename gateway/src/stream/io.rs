@@ -11,11 +11,14 @@ use tokio_rustls::server::TlsStream;
 
 use super::packet::InnerTcp;
 use crate::tunnel::mux::MuxStream;
+use crate::tunnel::quic::QuicStream;
 
 /// The client's side of one inner stream. A closed set, so no dynamic dispatch.
 pub enum Io {
     /// One HTTP/2 stream of a tunnel.
     Mux(MuxStream),
+    /// One HTTP/3 stream of a tunnel.
+    Quic(Box<QuicStream>),
     /// A whole HTTP/1.1 tunnel connection after its CONNECT.
     Tls(Box<TlsStream<TcpStream>>),
     /// A connection of an explicit listener.
@@ -29,6 +32,7 @@ macro_rules! each {
     ($self:expr, $io:ident => $call:expr) => {
         match $self {
             Io::Mux($io) => $call,
+            Io::Quic($io) => $call,
             Io::Tls($io) => $call,
             Io::Plain($io) => $call,
             Io::Inner($io) => $call,

@@ -2,10 +2,11 @@
 
 /// Each limit (the closed label set of `sluice_limit_refusals_total`), and the `error`,
 /// `block_reason` or `inspection_reason` that its refusals carry. docs/operating.md has the values.
-pub(crate) const LIMITS: [(&str, &str); 23] = [
+pub(crate) const LIMITS: [(&str, &str); 24] = [
     ("tunnels", "too_many_tunnels"),
     ("tunnel_handshake_time", "handshake_timeout"),
     ("tunnel_attention", "http2_flood"),
+    ("quic_tunnel_attention", "http3_flood"),
     ("keepalive_time", "keepalive_timeout"),
     ("first_bytes_time", "slow_first_bytes"),
     ("hello_bytes", "hello_too_long"),

@@ -34,6 +34,8 @@ pub struct Metrics {
     flows_total: IntCounterVec,
     packets_dropped_total: IntCounterVec,
     datagrams_dropped_total: IntCounterVec,
+    pub quic_retries_total: IntCounter,
+    pub datagrams_handed_over_total: IntCounter,
     limit_refusals_total: IntCounterVec,
     pub events_total: IntGauge,
     pub events_dropped_total: IntGauge,
@@ -126,6 +128,14 @@ impl Metrics {
                 "sluice_datagrams_dropped_total",
                 "Datagrams of the UDP port that were nobody's or too many, by reason.",
                 &["reason"],
+            )?,
+            quic_retries_total: to.counter(
+                "sluice_quic_retries_total",
+                "QUIC clients that were asked to show that their address is theirs.",
+            )?,
+            datagrams_handed_over_total: to.counter(
+                "sluice_datagrams_handed_over_total",
+                "Datagrams that another process at the same port was given.",
             )?,
             exchanges_total: to.counters(
                 "sluice_exchanges_total",

@@ -130,7 +130,8 @@ pub struct TunnelConfig {
 struct Built {
     generation: u64,
     certificate: Arc<CertifiedKey>,
-    config: Arc<ServerConfig>,
+    tls: Arc<ServerConfig>,
+    quic: Arc<ServerConfig>,
 }
 
 impl Default for TunnelConfig {
@@ -140,11 +141,7 @@ impl Default for TunnelConfig {
 }
 
 impl TunnelConfig {
-    fn of(
-        &self,
-        tenant: &Arc<Tenant>,
-        snapshot: &Snapshot,
-    ) -> Result<Arc<ServerConfig>, RefusalReason> {
+    fn of(&self, tenant: &Arc<Tenant>, snapshot: &Snapshot) -> Result<Arc<Built>, RefusalReason> {
         let shown = snapshot
             .tunnel_identity(&tenant.name)
             .map_err(|error| RefusalReason::Gateway(error.to_string()))?;
@@ -153,17 +150,37 @@ impl TunnelConfig {
             && current.generation == tenant.generation
             && Arc::ptr_eq(&current.certificate, &certificate)
         {
-            return Ok(Arc::clone(&current.config));
+            return Ok(current);
         }
         let config = build(tenant, &self.known, &certificate)
             .map_err(|error| RefusalReason::Gateway(error.to_string()))?;
-        let config = Arc::new(config);
-        self.current.store(Some(Arc::new(Built {
+        let mut quic = config.clone();
+        quic.alpn_protocols = vec![b"h3".to_vec()];
+        let built = Arc::new(Built {
             generation: tenant.generation,
             certificate,
-            config: Arc::clone(&config),
-        })));
-        Ok(config)
+            tls: Arc::new(config),
+            quic: Arc::new(quic),
+        });
+        self.current.store(Some(Arc::clone(&built)));
+        Ok(built)
+    }
+
+    /// The configuration of QUIC tunnels.
+    ///
+    /// # Errors
+    /// Where the gateway has no certificate for this tenant.
+    pub fn quic(
+        &self,
+        tenant: &Arc<Tenant>,
+        snapshot: &Snapshot,
+    ) -> Result<Arc<ServerConfig>, RefusalReason> {
+        self.of(tenant, snapshot).map(|built| Arc::clone(&built.quic))
+    }
+
+    /// A device had a tunnel of late.
+    pub fn remember(&self, identity: &ClientIdentity) {
+        self.known.remember(identity);
     }
 }
 
@@ -256,7 +273,7 @@ async fn handshake(
     let tenant = tenant.ok_or(RefusalReason::UnknownTenant)?;
     *known = Some(tenant.name.clone());
     let cached = config_of(&tenant);
-    let config = cached.of(&tenant, snapshot)?;
+    let config = Arc::clone(&cached.of(&tenant, snapshot)?.tls);
     let tls = start.into_stream(config).await.map_err(|error| refusal(&error))?;
     let (_, connection) = tls.get_ref();
     let identity = match connection.peer_certificates().and_then(<[_]>::first) {
@@ -292,7 +309,7 @@ fn refusal(error: &io::Error) -> RefusalReason {
     refusal_of(error)
 }
 
-fn refusal_of(error: &rustls::Error) -> RefusalReason {
+pub(super) fn refusal_of(error: &rustls::Error) -> RefusalReason {
     match error {
         rustls::Error::NoCertificatesPresented => RefusalReason::NoCertificate,
         rustls::Error::InvalidCertificate(certificate) => match certificate {

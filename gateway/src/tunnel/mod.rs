@@ -6,6 +6,7 @@ pub mod dtls;
 pub mod http1;
 pub mod link;
 pub mod mux;
+pub mod quic;
 mod session;
 
 pub use session::{Session, SessionTable};

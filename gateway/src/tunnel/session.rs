@@ -1,10 +1,11 @@
 //! A session: one tunnel of one user and device, from its credential to its end.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio_util::sync::CancellationToken;
 
@@ -17,12 +18,12 @@ pub struct Session {
     pub tenant: TenantName,
     pub who: Who,
     pub access: AccessMethod,
-    pub peer: SocketAddr,
     pub since: SystemTime,
     /// The client certificate's serial number, lower-case hexadecimal; revocation looks at it.
     pub serial: Option<Arc<str>>,
-    /// The part of every record that is the same for the whole session.
-    pub client: Arc<Client>,
+    /// The part of every record that is the same for the whole session, but for the address of a
+    /// client that moves.
+    client: ArcSwap<Client>,
     /// Cancelled when the session must end now: revoked, tenant gone, process stopping.
     pub ended: CancellationToken,
     streams: AtomicU32,
@@ -49,22 +50,45 @@ impl Session {
         client.device_class = who.device_class.clone().map(Into::into);
         client.os = who.os.clone().map(Into::into);
         client.access_method = Some(access);
-        client.ip = Some(peer.ip().to_canonical());
-        client.port = Some(peer.port());
+        set_address(&mut client, peer);
         Self {
             id,
             tenant,
             who,
             access,
-            peer,
             since: SystemTime::now(),
             serial,
-            client: Arc::new(client),
+            client: ArcSwap::from_pointee(client),
             ended,
             streams: AtomicU32::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         }
+    }
+
+    /// The part of every record that says who.
+    #[must_use]
+    pub fn client(&self) -> Arc<Client> {
+        self.client.load_full()
+    }
+
+    /// Where the client is now.
+    #[must_use]
+    pub fn source(&self) -> IpAddr {
+        self.client.load().ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// The client has moved; later records say so. False where it is where it was.
+    #[must_use]
+    pub fn moved(&self, peer: SocketAddr) -> bool {
+        let mut client = Client::clone(&self.client.load());
+        let before = (client.ip, client.port);
+        set_address(&mut client, peer);
+        let moved = before != (client.ip, client.port);
+        if moved {
+            self.client.store(Arc::new(client));
+        }
+        moved
     }
 
     /// Counts a stream for as long as the guard lives.
@@ -89,6 +113,11 @@ impl Session {
     pub fn bytes(&self) -> (u64, u64) {
         (self.bytes_in.load(Ordering::Relaxed), self.bytes_out.load(Ordering::Relaxed))
     }
+}
+
+fn set_address(client: &mut Client, peer: SocketAddr) {
+    client.ip = Some(peer.ip().to_canonical());
+    client.port = Some(peer.port());
 }
 
 /// Counts one stream of a session.

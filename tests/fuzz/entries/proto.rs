@@ -9,6 +9,7 @@ use gateway_proto::dtls::{self, DtlsHello, HelloReader};
 use gateway_proto::dtls12::PskServer;
 use gateway_proto::fields::Fields;
 use gateway_proto::h2;
+use gateway_proto::h3::{self, Event, FrameReader, StreamTypeReader, qpack};
 use gateway_proto::http1::{self, BodyDecoder, BodyLength, Decoded, HeadReader, Limits};
 use gateway_proto::ja4::{Transport, ja4};
 use gateway_proto::multipart::{self, Boundary, Multipart, Part};
@@ -25,7 +26,7 @@ use gateway_proto::websocket_message::{Messages, Told};
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 20] = [
+pub const TARGETS: [Target; 22] = [
     ("http1_request", http1_request),
     ("http1_response", http1_response),
     ("http1_body", http1_body),
@@ -39,6 +40,8 @@ pub const TARGETS: [Target; 20] = [
     ("websocket", websocket_frames),
     ("multipart", multipart_form),
     ("h2_frames", h2_frames),
+    ("h3_frames", h3_frames),
+    ("qpack", qpack_section),
     ("packet", ip_packet),
     ("dns_query", dns_query),
     ("dtls_hello", dtls_hello),
@@ -511,6 +514,77 @@ pub fn openconnect_request(data: &[u8]) {
         assert!(request.previous.len() <= 2);
         assert!(request.mtu.is_none_or(|mtu| (1_280..=9_000).contains(&mtu)));
     }
+}
+
+/// A client's stream, of requests or control: the same events however it is split.
+pub fn h3_frames(data: &[u8]) {
+    let (step, rest) = step(data);
+    let Some((place, stream)) = rest.split_first() else { return };
+    let events = |step: usize| {
+        let mut reader = match place % 3 {
+            0 => FrameReader::control(),
+            _ => FrameReader::request(1 << 10),
+        };
+        if place % 3 == 2 {
+            reader.tunnel();
+        }
+        let mut events: Vec<Event> = Vec::new();
+        for piece in stream.chunks(step) {
+            let mut chunk = Bytes::copy_from_slice(piece);
+            loop {
+                match reader.next(&mut chunk) {
+                    Err(fault) => return (events, Some(fault)),
+                    Ok(None) => break,
+                    Ok(Some(Event::Data(more))) => match events.last_mut() {
+                        Some(Event::Data(before)) => {
+                            *before = [before.as_ref(), more.as_ref()].concat().into();
+                        }
+                        _ => events.push(Event::Data(more)),
+                    },
+                    Ok(Some(event)) => events.push(event),
+                }
+            }
+            assert!(chunk.is_empty());
+        }
+        (events, reader.finish().err())
+    };
+    assert_eq!(events(step), events(stream.len().max(1)));
+    let mut kind = Bytes::copy_from_slice(stream);
+    let _kind = StreamTypeReader::new().next(&mut kind);
+}
+
+/// A field section: what is read, written, reads the same; and the peer's instructions.
+pub fn qpack_section(data: &[u8]) {
+    const MOST: usize = 4_096;
+    let _read = qpack::EncoderStream.read(data);
+    let (step, stream) = step(data);
+    let whole = qpack::DecoderStream::default().read(stream);
+    let mut split = qpack::DecoderStream::default();
+    let pieces = stream.chunks(step).try_for_each(|piece| split.read(piece));
+    assert_eq!(whole, pieces);
+
+    let mut fields = Vec::new();
+    let decoded = qpack::decode(data, MOST, |name, value| fields.push((name, value)));
+    let size: usize = fields.iter().map(|(name, value)| name.len() + value.len() + 32).sum();
+    assert!(size <= MOST);
+    if decoded != Ok(qpack::Decoded::Whole) {
+        return;
+    }
+    let mut head = h3::HeadBuilder::default();
+    let mut written = BytesMut::new();
+    qpack::encode_prefix(&mut written);
+    for (name, value) in &fields {
+        head.field(name.clone(), value.clone());
+        qpack::encode_field(name, value, &mut written);
+    }
+    drop(head.finish());
+    let mut again = Vec::new();
+    let outcome = qpack::decode(&written, MOST, |name, value| again.push((name, value)));
+    assert_eq!(outcome, Ok(qpack::Decoded::Whole));
+    for ((name, value), (name_again, value_again)) in fields.iter().zip(&again) {
+        assert!(name.eq_ignore_ascii_case(name_again) && value == value_again);
+    }
+    assert_eq!(fields.len(), again.len());
 }
 
 /// The first byte says in pieces of how many bytes the rest comes.

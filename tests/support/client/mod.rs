@@ -12,6 +12,7 @@ pub mod message;
 pub mod openconnect;
 pub mod packet;
 pub mod peer;
+pub mod quic;
 pub mod secure;
 pub mod tls;
 pub mod tunnel;

@@ -8,6 +8,7 @@ use crate::client::error::ClientError;
 use crate::client::explicit::Explicit;
 use crate::client::inner::{Http, Inner};
 use crate::client::message::{Reply, Request};
+use crate::client::quic::{QuicTo, QuicTunnel};
 use crate::client::tls;
 use crate::client::tunnel::{Leg, Tunnel, TunnelTo};
 use crate::{BoxStream, pki::Chain};
@@ -102,6 +103,21 @@ impl Browser {
     /// As [`TunnelTo::connect`].
     pub async fn tunnel(&self) -> Result<Tunnel, ClientError> {
         self.tunnel_to()?.connect().await
+    }
+
+    /// How to reach the gateway by QUIC.
+    ///
+    /// # Errors
+    /// Where certificate or CA cannot be used.
+    pub fn quic_to(&self) -> Result<QuicTo, ClientError> {
+        let trusted = &self.identity.tunnel_ca_pem;
+        QuicTo::new(self.address, &self.gateway_name, trusted, self.chain.as_ref())
+    }
+
+    /// # Errors
+    /// As [`QuicTo::connect`].
+    pub async fn quic(&self) -> Result<QuicTunnel, ClientError> {
+        self.quic_to()?.connect().await
     }
 
     /// The explicit listener's client.

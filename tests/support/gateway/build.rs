@@ -23,6 +23,7 @@ pub struct Build {
     admin: String,
     listen: String,
     mapped: String,
+    handover: bool,
     errors_expected: bool,
 }
 
@@ -41,6 +42,7 @@ impl Build {
             admin: String::new(),
             listen: "127.0.0.1".to_owned(),
             mapped: "127.0.0.1".to_owned(),
+            handover: false,
             errors_expected: false,
         }
     }
@@ -97,6 +99,13 @@ impl Build {
         "0.0.0.0".clone_into(&mut self.listen);
         self.mapped = origin.to_string();
         self.allow_private = format!("[127.0.0.0/8, {origin}/32]");
+        self
+    }
+
+    /// Shares its ports with a [`Gateway::successor`].
+    #[must_use]
+    pub fn handover(mut self) -> Self {
+        self.handover = true;
         self
     }
 
@@ -191,6 +200,9 @@ impl Build {
     fn yaml(&self, ports: Ports, roots: &Path) -> String {
         let Ports { tunnel, explicit, admin } = ports;
         let mut yaml = String::new();
+        let handover = roots.with_file_name("handover");
+        let handover =
+            if self.handover { format!("handover: {handover:?}") } else { String::new() };
         let hosts: Vec<_> =
             self.hosts.iter().map(|name| format!("\"{name}\": {}", self.mapped)).collect();
         write!(
@@ -198,7 +210,7 @@ impl Build {
             "pop: test-1\n\
              domain: {DOMAIN}\n\
              listen:\n  tcp: \"{listen}:{tunnel}\"\n  udp: \"{listen}:{tunnel}\"\n  \
-             explicit: {{ \"127.0.0.1:{explicit}\": {TENANT} }}\n\
+             explicit: {{ \"127.0.0.1:{explicit}\": {TENANT} }}\n  {handover}\n\
              admin: {{ listen: \"127.0.0.1:{admin}\"{} }}\n\
              origin:\n  roots: none\n  extra_roots: [{roots:?}]\n  resolver: {}\n  \
              hosts: {{ {} }}\n  allow_private: {}\n",

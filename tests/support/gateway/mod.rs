@@ -140,6 +140,22 @@ impl Gateway {
         assert!(run.status.success(), "revoke: {}", String::from_utf8_lossy(&run.stderr));
     }
 
+    /// A second process on the same ports, with the same tenants and a log of its own, as in a rolling
+    /// upgrade. This one was built with [`Build::handover`].
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let config = folder.path().join("config");
+        copy(&self.folder(), &config);
+        let ports = Ports { admin: ports::free(), ..self.ports };
+        let admin = |port: u16| format!("admin: {{ listen: \"127.0.0.1:{port}\"");
+        let yaml = self.read("gateway.yaml").replace(&admin(self.ports.admin), &admin(ports.admin));
+        std::fs::write(config.join("gateway.yaml"), yaml).expect("a writable configuration");
+        let process = RefCell::new(Some(Process::start(&config)));
+        let first = RefCell::new(Some(self.alice()));
+        Self { folder, process, ports, first, errors_expected: self.errors_expected }
+    }
+
     /// kill -9; nothing is flushed.
     pub fn kill(&self) {
         if let Some(process) = self.process.borrow_mut().as_mut() {
@@ -208,6 +224,20 @@ impl Drop for Gateway {
         let errors: Vec<_> =
             process.log().into_iter().filter(|line| line.contains("ERROR")).collect();
         assert!(self.errors_expected || errors.is_empty(), "ERROR in the log: {errors:#?}");
+    }
+}
+
+/// Copies a configuration, without what the gateway writes.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("a new folder");
+    for entry in std::fs::read_dir(from).expect("a configuration") {
+        let entry = entry.expect("an entry");
+        let (name, beneath) = (entry.file_name(), to.join(entry.file_name()));
+        match entry.file_type().expect("a type").is_dir() {
+            true if name == "data" => {}
+            true => copy(&entry.path(), &beneath),
+            false => drop(std::fs::copy(entry.path(), beneath).expect("a copy")),
+        }
     }
 }
 

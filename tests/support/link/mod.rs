@@ -1,5 +1,5 @@
 //! A bad network in front of a good one: delay, jitter, loss, reordering, duplication, corruption, and
-//! a rate with a bounded queue, each way for itself, by a seed.
+//! a rate with a bounded queue, each way for itself, by a seed. [`Tap`] records what passes.
 //!
 //! [`Lane`] is one direction without I/O or clock, for tests in virtual time. [`UdpRelay`] puts two of
 //! them between UDP sockets on loopback, [`TcpRelay`] delays and paces TCP connections (a lost byte of
@@ -7,11 +7,13 @@
 
 mod lane;
 mod random;
+mod tap;
 mod tcp;
 mod udp;
 
 pub use lane::{Counts, Datagram, Lane};
 pub use random::Random;
+pub use tap::Tap;
 pub use tcp::{Pace, TcpRelay};
 pub use udp::UdpRelay;
 pub(crate) use udp::socket;

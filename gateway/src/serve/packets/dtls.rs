@@ -1,4 +1,4 @@
-//! The UDP port: each datagram to its connection, and each connection to its session.
+//! DTLS: each datagram to its connection, and each connection to its session.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +16,9 @@ use super::table::Device;
 use crate::ident::AccessMethod;
 use crate::serve::pop::Worker;
 use crate::serve::refused;
+use crate::serve::udp::Came;
 use crate::snapshot::Tenant;
-use crate::socket::{Buffers, UdpPort, Way};
+use crate::socket::{Batch, To, UdpPort, Way};
 use crate::stream::packet::Sources;
 use crate::tunnel::accept::{HANDSHAKE_TIME_MAX, Refusal, RefusalReason, TunnelTls};
 use crate::tunnel::dtls::{Broken, Delivered, DtlsIdentity, Engine, Mailbox, Modern, Output, Psk};
@@ -28,50 +29,41 @@ const HELLO_TIME_MAX: Duration = Duration::from_secs(2);
 const HELLO_DATAGRAMS_MAX: usize = 16;
 /// Packets sent between two looks at everything else: what one send can carry.
 const BATCH: usize = 48;
-/// After a failed read the port rests, instead of spinning.
-const REST: Duration = Duration::from_millis(50);
 /// Packet sizes that are tried on a path: Ethernet with IPv4 and IPv6 outside, common tunnels, and the
 /// least that IPv6 inside needs (RFC 8899 section 5).
 const PATHS: [u16; 4] = [1_500, 1_480, 1_428, 1_400];
 const MTU_MIN: u16 = 1_280;
 
-/// Serves one socket of the UDP port until the process stops.
-pub(in crate::serve) async fn serve(worker: Arc<Worker>, port: UdpPort) {
-    let port = Arc::new(port);
-    let mut buffers = Buffers::default();
-    let stopping = worker.pop.stopping.clone();
-    loop {
-        let read = port.receive(&mut buffers, |way, datagram| take(&worker, &port, way, datagram));
-        tokio::select! {
-            read = read => if let Err(error) = read {
-                tracing::warn!("the UDP port: {error}");
-                tokio::time::sleep(REST).await;
-            },
-            () = stopping.cancelled() => return,
-        }
-    }
-}
-
-/// Gives one datagram to whom it belongs (RFC 9443 section 3).
-fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8]) {
+/// Gives one datagram to its connection.
+pub(in crate::serve) fn take(
+    worker: &Arc<Worker>,
+    port: &Arc<UdpPort>,
+    way: Way,
+    datagram: &[u8],
+    came: Came,
+) {
     let metrics = &worker.pop.metrics;
-    if !matches!(datagram.first(), Some(20..=63)) {
-        return metrics.datagram_dropped("unknown");
-    }
+    let alone = Batch { way, ecn: None, size: datagram.len(), joined: datagram };
     let datagram = Bytes::copy_from_slice(datagram);
     let peers = &worker.pop.packets.peers;
     match peers.deliver(way.peer, &datagram) {
         Delivered::Yes => {}
         Delivered::Full => metrics.datagram_dropped("queue"),
-        Delivered::Stray => metrics.datagram_dropped("stray"),
+        Delivered::Stray => {
+            if !came.pass_on(worker, To::Others, &alone) {
+                metrics.datagram_dropped("stray");
+            }
+        }
         // Draining: clients go elsewhere.
-        Delivered::First if worker.pop.draining.is_cancelled() => {}
+        Delivered::First if came == Came::Directly && worker.pop.draining.is_cancelled() => {
+            let _passed = came.pass_on(worker, To::Newest, &alone);
+        }
         Delivered::First => match peers.open(way.peer) {
             Some(mailbox) => {
                 let _first = peers.deliver(way.peer, &datagram);
                 let (worker, port) = (Arc::clone(worker), Arc::clone(port));
                 let tasks = worker.pop.tasks.clone();
-                tasks.spawn(peer(worker, port, way, mailbox));
+                tasks.spawn(peer(worker, port, way, mailbox, came));
             }
             None => metrics.datagram_dropped("limit"),
         },
@@ -79,10 +71,10 @@ fn take(worker: &Arc<Worker>, port: &Arc<UdpPort>, way: Way, datagram: &[u8]) {
 }
 
 /// One peer, from its first datagram to its end.
-async fn peer(worker: Arc<Worker>, port: Arc<UdpPort>, way: Way, mut mailbox: Mailbox) {
+async fn peer(worker: Arc<Worker>, port: Arc<UdpPort>, way: Way, mut mailbox: Mailbox, came: Came) {
     let evicted = mailbox.evicted.clone();
     let met = tokio::select! {
-        met = meet(&worker, &port, way, &mut mailbox) => met,
+        met = meet(&worker, &port, way, &mut mailbox, came) => met,
         () = evicted.cancelled() => Err(None),
         () = worker.pop.stopping.cancelled() => Err(None),
     };
@@ -104,6 +96,7 @@ async fn meet(
     port: &Arc<UdpPort>,
     way: Way,
     mailbox: &mut Mailbox,
+    came: Came,
 ) -> Result<(Connection, Attached), Option<Refusal>> {
     let (hello, flight) = hello(mailbox).await.ok_or(None)?;
     let offer = worker.pop.packets.offered(&hello.hello.session_id);
@@ -111,7 +104,14 @@ async fn meet(
         // Nobody but the client of a live TLS channel knows its App-ID.
         Some(offer) => Connection::psk(port, way, &offer.key),
         None if hello.offers_1_3() => Connection::modern(worker, port, way, &hello)?,
-        None => None,
+        None => {
+            // Its TLS channel may be with another process; what follows goes there as nobody's here.
+            for datagram in &flight {
+                let alone = Batch { way, ecn: None, size: datagram.len(), joined: datagram };
+                let _passed = came.pass_on(worker, To::Others, &alone);
+            }
+            None
+        }
     }
     .ok_or(None)?;
     let handshake = connection.handshake(&flight, mailbox);

@@ -10,6 +10,6 @@ mod session;
 mod table;
 
 pub(super) use cstp::{Bootstrap, is_bootstrap, serve as bootstrap};
-pub(super) use dtls::serve as serve_udp;
+pub(super) use dtls::take as take_dtls;
 pub(super) use queries::Asker;
 pub(super) use table::PacketTunnels;

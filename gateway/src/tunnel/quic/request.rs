@@ -1,0 +1,125 @@
+//! What a client asked for, and the ways to answer.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use gateway_proto::fields::Fields;
+use gateway_proto::h3::qpack::{self, Decoded};
+use gateway_proto::h3::{Code, Event, Fault, FrameReader, HeadBuilder, RequestHead, put_headers};
+use tokio::time::timeout;
+
+use super::datagrams::Datagrams;
+use super::http3::Arriving;
+use super::stream::QuicStream;
+
+/// A head's fields, counted as RFC 9114 section 4.2.2 does; as much as over HTTP/2.
+pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The whole head must be there by then (CASES RX-01).
+const HEAD_TIME_MAX: Duration = Duration::from_secs(20);
+
+/// One request, its head checked (RFC 9114 section 4.3, RFC 9220).
+pub struct Request {
+    pub head: RequestHead,
+    pub responder: Responder,
+}
+
+/// The answering end of one request. Dropped unused, it cancels the stream.
+pub struct Responder(QuicStream);
+
+/// Reads a head.
+pub(super) async fn read(arriving: Arriving) -> Option<Request> {
+    let frames = FrameReader::request(HEAD_BYTES_MAX as u64);
+    let mut stream = QuicStream::new(arriving, frames);
+    let head = match timeout(HEAD_TIME_MAX, head(&mut stream)).await {
+        Ok(Ok(Some(head))) => head,
+        Ok(Ok(None)) => {
+            // The client is told even where it has not sent all.
+            drop(Responder(stream).finish(431, &Fields::new(), Bytes::new()).await);
+            return None;
+        }
+        Ok(Err(code)) => {
+            stream.reset(code);
+            return None;
+        }
+        Err(_) => {
+            stream.reset(Code::REQUEST_INCOMPLETE);
+            return None;
+        }
+    };
+    stream.follow(head.method.as_ref() == b"CONNECT", head.content_length);
+    Some(Request { head, responder: Responder(stream) })
+}
+
+/// The head; `None` where it is too large.
+async fn head(stream: &mut QuicStream) -> Result<Option<RequestHead>, Code> {
+    let section = match stream.event().await {
+        Ok(Some(Event::Headers(section))) => section,
+        Ok(Some(Event::HeadersTooLarge)) => return Ok(None),
+        Ok(_) => return Err(Code::REQUEST_INCOMPLETE),
+        Err(_) => return Err(Code::REQUEST_CANCELLED),
+    };
+    let mut builder = HeadBuilder::default();
+    let decoded = qpack::decode(&section, HEAD_BYTES_MAX, |name, value| builder.field(name, value));
+    match decoded {
+        Ok(Decoded::Whole) => builder.finish().map(Some).map_err(|_| Code::MESSAGE_ERROR),
+        Ok(Decoded::TooLarge) => Ok(None),
+        Err(fault) => {
+            drop(stream.fail(fault));
+            Err(Code::REQUEST_CANCELLED)
+        }
+    }
+}
+
+impl Responder {
+    /// Sends the response's head; a tunnel's bytes follow on the stream.
+    ///
+    /// # Errors
+    /// Where the client has given the stream up.
+    pub async fn respond(mut self, status: u16, fields: &Fields) -> io::Result<QuicStream> {
+        self.0.put(encode(status, fields)).await?;
+        Ok(self.0)
+    }
+
+    /// The datagrams that belong to this request.
+    #[must_use]
+    pub fn datagrams(&self) -> Datagrams {
+        self.0.datagrams()
+    }
+
+    /// Sends a whole response. A request body not read yet is no longer wanted.
+    ///
+    /// # Errors
+    /// Where the client has given the stream up.
+    pub async fn finish(mut self, status: u16, fields: &Fields, body: Bytes) -> io::Result<()> {
+        self.0.put(encode(status, fields)).await?;
+        if !body.is_empty() {
+            self.0.write_chunk(body).await?;
+        }
+        self.0.finish();
+        Ok(())
+    }
+
+    /// Refuses the request with `code`, without a response.
+    pub fn reset(mut self, code: Code) {
+        self.0.reset(code);
+    }
+}
+
+fn encode(status: u16, fields: &Fields) -> Bytes {
+    let mut section = BytesMut::new();
+    qpack::encode_prefix(&mut section);
+    qpack::encode_status(status, &mut section);
+    for field in fields.iter() {
+        qpack::encode_field(&field.name, &field.value, &mut section);
+    }
+    let mut out = BytesMut::with_capacity(section.len() + 8);
+    put_headers(&section, &mut out);
+    out.freeze()
+}
+
+impl QuicStream {
+    fn fail(&self, fault: Fault) -> io::Error {
+        self.shared().fail(fault)
+    }
+}
