@@ -28,6 +28,7 @@ use crate::exchange::muxed::Muxed;
 use crate::exchange::{Request, Response, Scheme, Version, http2};
 use crate::snapshot::Tenant;
 use crate::stream::Io;
+use crate::tunnel::quic::Arriving;
 use crate::verdict::{BodyFacts, Ruled, proxy_status};
 
 /// One on a pooled connection, one on a fresh one, one over HTTP/1.1 where that was asked for.
@@ -109,13 +110,8 @@ pub(super) async fn serve_http2(
 }
 
 /// Serves one HTTP/3 stream of a decrypted connection.
-pub(super) async fn serve_http3(
-    flow: &Arc<Flow>,
-    way: &Way,
-    quic: quinn::Connection,
-    streams: (quinn::SendStream, quinn::RecvStream),
-) {
-    match Http3::accept(quic, streams, flow.port).await {
+pub(super) async fn serve_http3(flow: &Arc<Flow>, way: &Way, arriving: Arriving) {
+    match Http3::accept(arriving, flow.port).await {
         Ok((request, client)) => {
             let mut client = Client::<Io>::Http3(Box::new(client));
             Box::pin(run(flow, way, &mut client, request, &mut Pulse::default())).await;

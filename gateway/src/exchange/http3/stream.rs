@@ -10,15 +10,15 @@ use bytes::Bytes;
 use gateway_proto::fields::Fields;
 use gateway_proto::h3::qpack::{Decoded, decode};
 use gateway_proto::h3::{Code, Event, Fault, FrameReader, check_trailer};
-use quinn::{RecvStream, SendStream, StoppedError, VarInt};
+use quinn::{RecvStream, StoppedError, VarInt};
 use tokio::io::ReadBuf;
 use tokio::time::timeout;
 
-use super::connection::close;
 use super::head::{self, HeadFault, Unreadable};
 use super::outgoing::Outgoing;
 use crate::exchange::http2::HEADER_LIST_BYTES_MAX;
 use crate::exchange::{Frame, Length, Request, Response, Sink, Source};
+use crate::tunnel::quic::{Arriving, Owner};
 
 /// A head comes in a flight or two.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
@@ -29,7 +29,7 @@ const CHUNK_BYTES_MAX: usize = 16 * 1024;
 
 /// See the module.
 pub struct Http3 {
-    quic: quinn::Connection,
+    owner: Owner,
     receive: RecvStream,
     frames: FrameReader,
     /// Read from the stream, not yet from its frames.
@@ -50,13 +50,10 @@ impl Http3 {
     ///
     /// # Errors
     /// Where it is no request; the client has then been told.
-    pub async fn accept(
-        quic: quinn::Connection,
-        (send, receive): (SendStream, RecvStream),
-        port: u16,
-    ) -> Result<(Request, Self), Unreadable> {
+    pub async fn accept(arriving: Arriving, port: u16) -> Result<(Request, Self), Unreadable> {
+        let (owner, send, receive) = arriving.into_parts();
         let mut stream = Self {
-            quic,
+            owner,
             receive,
             frames: FrameReader::request(HEADER_LIST_BYTES_MAX.into()),
             unread: Bytes::new(),
@@ -92,7 +89,7 @@ impl Http3 {
         head::read(&section).map_err(|fault| match fault {
             HeadFault::Stream(unreadable) => unreadable,
             HeadFault::Connection(fault) => {
-                close(&self.quic, fault);
+                drop(self.owner.fail(fault));
                 Unreadable::Gone
             }
         })
@@ -147,8 +144,7 @@ impl Http3 {
 
     /// The connection is over.
     fn broken(&self, fault: Fault) -> io::Error {
-        close(&self.quic, fault);
-        io::ErrorKind::InvalidData.into()
+        self.owner.fail(fault)
     }
 
     /// The message is malformed, the connection goes on (RFC 9114 section 4.1.2).
@@ -282,6 +278,9 @@ impl Sink for Http3 {
 
 impl Drop for Http3 {
     fn drop(&mut self) {
+        if self.outgoing.is_finished() {
+            self.owner.deliver_rest(self.outgoing.stream());
+        }
         if !self.received_all {
             // After a whole response the rest of the request is of no interest (RFC 9114 section 4.1).
             let whole = self.outgoing.is_finished();

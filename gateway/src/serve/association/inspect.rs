@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::refusal;
-use crate::exchange::http3::{Connection, transport};
+use crate::exchange::http3::{settings, transport};
 use crate::ident::Blame;
 use crate::serve::aside;
 use crate::serve::exchange::{self, Way};
@@ -18,6 +18,7 @@ use crate::serve::intercept::{leaf, unused};
 use crate::snapshot::Tenant;
 use crate::stream::{Datagrams, quic as stream_quic};
 use crate::tls::{AcceptError, quic};
+use crate::tunnel::quic::Http3;
 use crate::verdict::quic::program_of;
 
 /// The reason of a client that does not accept our certificate over QUIC.
@@ -27,6 +28,8 @@ pub(super) const CERTIFICATE: &str = "client_refused_certificate";
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// The connection is looked at this often; found idle twice in a row it is over. As over HTTP/2.
 const IDLE_LOOK_INTERVAL: Duration = Duration::from_secs(150);
+/// Frames of some bytes have room at once, unless the client wants none.
+const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 /// After a GOAWAY and the last exchange a client has this long to read on.
 const FAREWELL: Duration = Duration::from_secs(30);
 
@@ -116,41 +119,41 @@ async fn serve_connection(
 /// Serves request after request until the connection is over, has idled too long, or the gateway
 /// drains.
 async fn requests(flow: &Arc<Flow>, way: Way, quic: quinn::Connection, running: &TaskTracker) {
-    let opened = timeout(HANDSHAKE_TIME_MAX, Connection::open(quic)).await;
-    let Ok(Ok(mut connection)) = opened else { return };
+    let begun = timeout(HANDSHAKE_TIME_MAX, Http3::begin_with(quic, settings())).await;
+    let Ok(Ok(mut http3)) = begun else { return };
     let way = Arc::new(way);
     let draining = flow.worker.pop.draining.clone();
     let (mut leaving, mut found_idle) = (false, false);
     loop {
-        let streams = tokio::select! {
-            streams = connection.accept() => streams,
+        let arriving = tokio::select! {
+            // No datagrams are asked for.
+            arriving = http3.next(|_| {}) => arriving,
             () = sleep(IDLE_LOOK_INTERVAL), if !leaving => {
                 leaving = found_idle && running.is_empty();
                 found_idle = running.is_empty();
                 if leaving {
-                    connection.goaway().await;
+                    goodbye(&mut http3).await;
                     running.close();
                 }
                 continue;
             }
             () = draining.cancelled(), if !leaving => {
                 leaving = true;
-                connection.goaway().await;
+                goodbye(&mut http3).await;
                 running.close();
                 continue;
             }
-            () = farewell(running), if leaving => return connection.finish(),
+            () = farewell(running), if leaving => return,
         };
-        let Some(streams) = streams else { return };
+        let Some(arriving) = arriving else { return };
         if !std::mem::replace(&mut found_idle, false) {
             trusts(flow);
         }
         let (flow, way) = (Arc::clone(flow), Arc::clone(&way));
-        let quic = connection.quic().clone();
         let tasks = flow.worker.pop.tasks.clone();
         tasks.spawn(running.track_future(async move {
             let ended = flow.session.ended.clone();
-            let serving = exchange::serve_http3(&flow, &way, quic, streams);
+            let serving = exchange::serve_http3(&flow, &way, arriving);
             tokio::select! {
                 () = serving => {}
                 () = ended.cancelled() => {}
@@ -164,6 +167,16 @@ fn trusts(flow: &Flow) {
     if let Some(program) = aside::met(flow, program_of) {
         flow.tenancy.quic.trusts(&program);
     }
+}
+
+/// Says that no further request is served.
+async fn goodbye(http3: &mut Http3) {
+    let saying = async {
+        http3.warn().await;
+        http3.refuse_more().await;
+    };
+    // A client that takes nothing needs no goodbye.
+    drop(timeout(GOODBYE_TIME_MAX, saying).await);
 }
 
 async fn farewell(running: &TaskTracker) {
