@@ -105,6 +105,24 @@ async fn a_page_over_inner_http3_is_inspected_in_connect_udp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_over_inner_http3_is_inspected_in_a_quic_tunnel() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let tunnel = gateway.browser().quic().await.unwrap();
+    let flow = tunnel.udp(&gateway.name("acme"), "site.test", origin.port()).await.unwrap();
+    let carried = Carried::quic(flow).await.unwrap();
+    let authority = format!("site.test:{}", origin.port());
+    let ca = gateway.alice().intercept_ca_pem;
+    let http3 = Http3::connect(&carried, &authority, &ca).await.unwrap();
+    let page = http3.get("/hello").await.unwrap();
+    assert!(page.text().contains("hello from site.test"), "{}", page.text());
+    assert_eq!(http3.get("/bytes/3000000").await.unwrap().length, 3_000_000);
+    let event = gateway.await_transaction("acme", "/hello").await;
+    assert_eq!(event["http_version"], "HTTP/3", "{event}");
+    assert_eq!(event["access_method"], "quic", "{event}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bodies_and_trailers_pass_whole_in_both_directions() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin);

@@ -16,6 +16,7 @@ use super::error::ClientError;
 use super::inner::pairs;
 use super::message::{Body, Reply, Request};
 use super::packet::PacketSocket;
+use super::quic::QuicUdp;
 use super::tls;
 use super::tunnel::WAIT_MAX;
 use super::udp::UdpFlow;
@@ -95,6 +96,41 @@ impl Carried {
                     datagram = coming.recv() => {
                         let Some(datagram) = datagram else { return };
                         local.back(&datagram).await;
+                    }
+                }
+            }
+        });
+        Ok(Self { to_client })
+    }
+}
+
+impl Carried {
+    /// By CONNECT-UDP in a QUIC tunnel.
+    ///
+    /// # Errors
+    /// Where this machine gives no socket.
+    pub async fn quic(flow: QuicUdp) -> Result<Self, ClientError> {
+        let (local, to_client) = local().await?;
+        tokio::spawn(async move {
+            let mut flow = flow;
+            let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+            loop {
+                tokio::select! {
+                    sent = local.0.recv_from(&mut buffer) => {
+                        let Ok((length, from)) = sent else { return };
+                        local.1.send_replace(Some(from));
+                        let datagram = &buffer[..length];
+                        // What is too long for a datagram goes by the stream.
+                        if flow.send(datagram).await.is_err()
+                            && flow.send_capsule(datagram).await.is_err()
+                        {
+                            return;
+                        }
+                    }
+                    came = flow.receive() => match came {
+                        Ok(datagram) => local.back(&datagram).await,
+                        Err(ClientError::Timeout) => {}
+                        Err(_) => return,
                     }
                 }
             }

@@ -1,5 +1,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
+use proptest::prelude::*;
+
 use super::*;
 
 const DESTINATION: [u8; 8] = [0x83, 0x94, 0xc8, 0xf0, 0x3e, 0x51, 0x57, 0x08];
@@ -181,4 +183,38 @@ fn an_unknown_version_is_answered_with_the_known_one() {
     let mut answer_to_nobody = answer;
     answer_to_nobody.resize(1200, 0);
     assert_eq!(version_negotiation(&answer_to_nobody), None);
+}
+
+proptest! {
+    /// However the hello is cut, shuffled, repeated and spread over packets, it is the same.
+    #[test]
+    fn any_cut_in_any_order_gives_the_same_hello(
+        mut cuts in prop::collection::vec(1..240_usize, 0..12),
+        order in Just((0..13).collect::<Vec<usize>>()).prop_shuffle(),
+        again in prop::collection::vec(0..13_usize, 0..4),
+    ) {
+        let hello = hello();
+        cuts.extend([0, hello.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<_> = cuts.windows(2).map(|pair| (pair[0], pair[1])).collect();
+        let whole = ClientHello::parse(&hello[4..]).unwrap();
+        let mut reader = InitialReader::new();
+        let mut last = Progress::NeedMore;
+        let sent = again.into_iter().chain(order).filter_map(|at| pieces.get(at));
+        for (number, (from, to)) in sent.enumerate() {
+            let frames = [crypto_frame(*from, &hello[*from..*to]), vec![1]].concat();
+            last = reader.push(&datagram(Version::V1, u32::try_from(number).unwrap(), &frames));
+        }
+        prop_assert_eq!(last, Progress::Done(Box::new(whole)));
+    }
+
+    /// A packet that was changed anywhere is nobody's: nothing of it is believed.
+    #[test]
+    fn a_changed_packet_says_nothing(at in 0..1_200_usize, bit in 0..8_u8) {
+        let mut packet = datagram(Version::V1, 0, &bytes(CRYPTO));
+        let at = at % packet.len();
+        packet[at] ^= 1 << bit;
+        let progress = InitialReader::new().push(&packet);
+        prop_assert!(!matches!(progress, Progress::Done(_)), "bit {} of byte {}", bit, at);
+    }
 }
