@@ -5,6 +5,6 @@ mod head;
 mod outgoing;
 mod stream;
 
-pub use connection::{settings, transport};
+pub use connection::{Room, settings, transport};
 pub use head::Unreadable;
 pub use stream::Http3;

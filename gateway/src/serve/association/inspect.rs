@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::refusal;
-use crate::exchange::http3::{settings, transport};
+use crate::exchange::http3::{Room, settings, transport};
 use crate::ident::Blame;
+use crate::limit::window::{Pressure, TunnelWindow};
 use crate::serve::aside;
 use crate::serve::exchange::{self, Way};
 use crate::serve::flow::{Flow, FlowEnd};
@@ -46,7 +47,10 @@ pub(super) async fn serve(
         Ok(leaf) => leaf,
         Err(end) => return Some(end),
     };
-    let server = quic::server(&leaf, transport());
+    let Some((room, _held)) = room(flow) else {
+        return Some(refusal(flow, "memory", Blame::Gateway));
+    };
+    let server = quic::server(&leaf, transport(room));
     let endpoint = server.and_then(|server| {
         let endpoint = stream_quic::endpoint(datagrams, raw, server);
         endpoint.map_err(|error| AcceptError::Internal(error.to_string()))
@@ -69,6 +73,21 @@ pub(super) async fn serve(
         }
         Err(error) => Some(failed(flow, &way, &error)),
     }
+}
+
+/// What a connection may hold of the process's memory; nothing where that is short, and the client
+/// takes TLS.
+fn room(flow: &Flow) -> Option<(Room, TunnelWindow)> {
+    let windows = &flow.worker.pop.windows;
+    let mut held = windows.tunnel(Room::Whole.bytes());
+    if held.grow(Room::Whole.bytes()) {
+        return Some((Room::Whole, held));
+    }
+    if windows.pressure() == Pressure::Critical {
+        return None;
+    }
+    held.owe(Room::Small.bytes());
+    Some((Room::Small, held))
 }
 
 async fn accept(endpoint: &quinn::Endpoint) -> Result<quinn::Connection, AcceptError> {
