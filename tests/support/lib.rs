@@ -29,6 +29,7 @@ pub mod relay;
 pub mod services;
 pub mod sha1;
 pub mod webdriver;
+pub mod wire;
 
 pub use client::error::ClientError;
 pub use client::explicit::Explicit;

@@ -5,10 +5,15 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::link::Impairment;
+use crate::wire::Wire;
+
 /// The namespace, this machine's end of its link, and an address behind it for origins. Gone on drop.
 pub struct Namespace {
     name: String,
     number: u8,
+    /// Where the link is none of the kernel's.
+    wire: Option<Wire>,
 }
 
 impl Namespace {
@@ -16,14 +21,42 @@ impl Namespace {
     /// Where it cannot be made.
     #[must_use]
     pub fn new() -> Self {
+        Self::with(|here, there, name| {
+            run("ip", &["link", "add", here, "type", "veth", "peer", "name", there, "netns", name]);
+            None
+        })
+    }
+
+    /// One whose link impairs both ways, whatever the protocol.
+    ///
+    /// # Panics
+    /// Where it cannot be made.
+    #[must_use]
+    pub fn behind(impairment: Impairment, seed: u64) -> Self {
+        Self::with(|here, there, name| {
+            let wire = Wire::between(here, there, impairment, seed);
+            run("ip", &["link", "set", there, "netns", name]);
+            Some(wire)
+        })
+    }
+
+    /// The link as it is from now on; only for one that was made to impair.
+    pub fn impair(&self, impairment: Impairment) {
+        if let Some(wire) = &self.wire {
+            wire.set(impairment);
+        }
+    }
+
+    fn with(link: impl FnOnce(&str, &str, &str) -> Option<Wire>) -> Self {
         // Of this process and of this namespace: test runs beside each other have their own.
         let number = (std::process::id() as u64 * 31 + crate::unique()) % 250 + 1;
         let number = u8::try_from(number).expect("below 251");
-        let namespace = Self { name: format!("sluice-{}-{number}", std::process::id()), number };
+        let name = format!("sluice-{}-{number}", std::process::id());
+        let mut namespace = Self { name, number, wire: None };
         let (here, there) = (format!("slh{number}"), format!("slt{number}"));
+        run("ip", &["netns", "add", &namespace.name]);
+        namespace.wire = link(&here, &there, &namespace.name);
         let name = &namespace.name;
-        run("ip", &["netns", "add", name]);
-        run("ip", &["link", "add", &here, "type", "veth", "peer", "name", &there, "netns", name]);
         run("ip", &["address", "add", &format!("{}/24", namespace.gateway()), "dev", &here]);
         run("ip", &["address", "add", &format!("{}/32", namespace.origin()), "dev", &here]);
         run("ip", &["link", "set", &here, "up"]);
@@ -62,6 +95,20 @@ impl Namespace {
         std::fs::create_dir_all(&folder).expect("a folder below /etc/netns");
         let text = format!("nameserver {address}\n");
         std::fs::write(folder.join("resolv.conf"), text).expect("resolv.conf");
+    }
+
+    /// Runs something on a thread of its own inside: its sockets belong there.
+    ///
+    /// # Panics
+    /// Where the thread does.
+    pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let file = PathBuf::from("/run/netns").join(&self.name);
+        let inside = || {
+            let file = std::fs::File::open(file).expect("the namespace");
+            nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWNET).expect("the namespace");
+            act()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join()).expect("the thread inside")
     }
 
     /// A command that runs inside.

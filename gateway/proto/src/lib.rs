@@ -8,6 +8,7 @@ pub mod dtls12;
 pub mod openconnect;
 pub mod packet;
 pub mod sniff;
+pub mod tcp;
 pub mod udp;
 
 pub mod quic_initial;
@@ -21,6 +22,7 @@ pub mod target;
 pub mod http1;
 
 pub mod capsule;
+pub mod grpc;
 pub mod multipart;
 pub mod websocket;
 pub mod websocket_message;

@@ -8,11 +8,13 @@ mod events_line;
 mod explain;
 mod explain_text;
 mod init;
+mod inner_network;
 mod lanes;
 mod output;
 mod paint;
 mod recorded;
 mod recorded_app;
+mod recorded_line;
 mod replay;
 mod revoke;
 mod schema;
@@ -29,6 +31,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use output::Failure;
+
+use crate::stream::packet::kernel::COMMAND;
 
 /// The data plane of a secure web gateway.
 #[derive(Debug, Parser)]
@@ -63,6 +67,9 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Print the JSON Schema of a configuration file
     Schema(schema::SchemaArgs),
+    /// Make the network of inner connections: the gateway runs this by itself
+    #[command(name = COMMAND, hide = true)]
+    InnerNetwork(inner_network::NetworkArgs),
 }
 
 /// Where the configuration lies.
@@ -99,6 +106,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Schema(args) => schema::run(&args),
+        Command::InnerNetwork(args) => inner_network::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -119,6 +119,22 @@ pub struct Inner {
     /// IPv6 addresses, one for each session.
     #[schemars(with = "String")]
     pub ipv6: Ipv6Net,
+    /// Whose TCP ends the connections in packet tunnels.
+    pub tcp: InnerTcp,
+}
+
+/// Whose TCP ends the connections in packet tunnels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InnerTcp {
+    /// The gateway's own, which needs no privilege.
+    #[default]
+    User,
+    /// The kernel's, in a network namespace: far better where packets are lost. Needs /dev/net/tun, and
+    /// CAP_SYS_ADMIN or user namespaces; without them the gateway does not start.
+    Kernel,
+    /// The kernel's where it can be had, the gateway's own otherwise.
+    Auto,
 }
 
 impl Default for Inner {
@@ -126,7 +142,7 @@ impl Default for Inner {
         // Shared address space (RFC 6598) and a unique local network (RFC 4193).
         let ipv4 = Ipv4Net::new_assert(Ipv4Addr::new(100, 96, 0, 0), 16);
         let ipv6 = Ipv6Net::new_assert(Ipv6Addr::new(0xfd73, 0x6c75, 0x6963, 0x65, 0, 0, 0, 0), 64);
-        Self { ipv4, ipv6 }
+        Self { ipv4, ipv6, tcp: InnerTcp::default() }
     }
 }
 

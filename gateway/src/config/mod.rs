@@ -25,7 +25,8 @@ pub use fault::{
     QuicAction,
 };
 pub use gateway::{
-    Admin, AdminTls, Events, GatewayConfig, Inner, Limits, Listen, Origin, Resolver, Roots,
+    Admin, AdminTls, Events, GatewayConfig, Inner, InnerTcp, Limits, Listen, Origin, Resolver,
+    Roots,
 };
 pub use layout::{Layout, Secrecy, is_exposed, make_folder, read_text, write_atomically};
 pub use lists::{DomainListFile, Format};

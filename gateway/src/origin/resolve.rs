@@ -158,7 +158,9 @@ impl Resolver {
     /// # Errors
     /// Where there is no address; remembered for a while.
     pub async fn resolve(&self, tenant: &str, host: &str) -> Result<Arc<[IpAddr]>, ResolveError> {
-        if let Ok(address) = host.parse::<IpAddr>() {
+        // In brackets where it is IPv6 (RFC 3986 section 3.2.2).
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        if let Ok(address) = bare.unwrap_or(host).parse::<IpAddr>() {
             return Ok(Arc::from([address]));
         }
         if let Some(address) = self.mapped(host) {

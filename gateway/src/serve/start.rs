@@ -11,7 +11,7 @@ use policy::catalog::Catalog;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use super::packets::PacketTunnels;
+use super::packets::{self, PacketTunnels};
 use super::pop::{Parts, Pop, Worker};
 use super::tenancy::root_source;
 use super::udp::Sorter;
@@ -30,6 +30,7 @@ use crate::socket::{
     refuse_core_dumps,
 };
 use crate::stream::packet::AddressPool;
+use crate::stream::packet::kernel::{Network, Unavailable};
 use crate::telemetry::{self, Metrics};
 use crate::tls::Roots;
 use crate::tunnel::dtls::modern_config;
@@ -61,6 +62,8 @@ pub enum ServeError {
     Admin(String),
     #[error("metrics cannot be declared: {0}")]
     Metrics(prometheus::Error),
+    #[error("`inner.tcp: kernel` in gateway.yaml cannot be had: {0}")]
+    InnerTcp(Unavailable),
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
 }
@@ -77,8 +80,10 @@ pub fn run(dir: &Path, ready: impl FnOnce(&Snapshot)) -> Result<(), ServeError> 
     }
     let (snapshot, _) = Snapshot::load(dir)?;
     let workers = workers(&snapshot.gateway());
+    // Before there are threads, which would be in its way.
+    let network = packets::inner_network(snapshot.gateway().config.inner)?;
     let runtime = runtime(workers).map_err(ServeError::Runtime)?;
-    runtime.block_on(serve(snapshot, workers, ready))
+    runtime.block_on(serve(snapshot, workers, network, ready))
 }
 
 fn workers(gateway: &GatewayUnit) -> usize {
@@ -99,12 +104,18 @@ fn runtime(workers: usize) -> io::Result<Runtime> {
 async fn serve(
     snapshot: Snapshot,
     workers: usize,
+    network: Option<Network>,
     ready: impl FnOnce(&Snapshot),
 ) -> Result<(), ServeError> {
     let gateway = snapshot.gateway();
     let events = open_events(&gateway, workers)?;
     let mut listeners = Listeners::bind(&gateway, workers)?;
-    let pop = Arc::new(build(&snapshot, &gateway, workers, &mut listeners)?);
+    let metrics = Arc::new(Metrics::new().map_err(ServeError::Metrics)?);
+    let pool = AddressPool::new(gateway.config.inner.ipv4, gateway.config.inner.ipv6);
+    let kernel = packets::start_kernel(network, &pool, &metrics)?;
+    let packets = PacketTunnels::new(pool, kernel);
+    let parts = build(&snapshot, &gateway, workers, &mut listeners, (metrics, packets))?;
+    let pop = Arc::new(Pop::new(parts));
     count_panics(&pop.metrics);
     let crew: Arc<[Arc<Worker>]> = (0..workers)
         .map(|index| {
@@ -233,7 +244,8 @@ fn build(
     gateway: &GatewayUnit,
     workers: usize,
     listeners: &mut Listeners,
-) -> Result<Pop, ServeError> {
+    (metrics, packets): (Arc<Metrics>, PacketTunnels),
+) -> Result<Parts, ServeError> {
     let catalog = Catalog::builtin().map_err(|problems| {
         ServeError::Catalog(problems.first().map(ToString::to_string).unwrap_or_default())
     })?;
@@ -244,10 +256,10 @@ fn build(
         SystemTime::now(),
     );
     super::upkeep::say_roots(&warnings);
-    let pop = Pop::new(Parts {
+    Ok(Parts {
         snapshot: snapshot.clone(),
         catalog,
-        metrics: Arc::new(Metrics::new().map_err(ServeError::Metrics)?),
+        metrics,
         guard: guard(gateway, listeners.own.clone()),
         resolver: resolver(gateway)?,
         roots,
@@ -255,15 +267,11 @@ fn build(
         windows: ProcessWindow::new(memory / WINDOW_SHARE),
         workers,
         own_addresses: listeners.own.clone(),
-        packets: PacketTunnels::new(AddressPool::new(
-            gateway.config.inner.ipv4,
-            gateway.config.inner.ipv6,
-        )),
+        packets,
         dtls: dtls_config(),
         udp_port: gateway.config.listen.udp.port(),
         handover: listeners.handover.take(),
-    });
-    Ok(pop)
+    })
 }
 
 /// Without it the other tunnels still work.

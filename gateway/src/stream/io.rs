@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use super::packet::InnerTcp;
+use super::packet::kernel::KernelTcp;
 use crate::tunnel::mux::MuxStream;
 use crate::tunnel::quic::QuicStream;
 
@@ -25,6 +26,8 @@ pub enum Io {
     Plain(TcpStream),
     /// An inner TCP connection of a packet tunnel.
     Inner(InnerTcp),
+    /// The same where the kernel's TCP carries it.
+    Kernel(KernelTcp),
 }
 
 /// Calls one method on whichever stream this is.
@@ -36,6 +39,7 @@ macro_rules! each {
             Io::Tls($io) => $call,
             Io::Plain($io) => $call,
             Io::Inner($io) => $call,
+            Io::Kernel($io) => $call,
         }
     };
 }

@@ -8,6 +8,7 @@ use gateway_proto::dns::{Question, QuestionProblem};
 use gateway_proto::dtls::{self, DtlsHello, HelloReader};
 use gateway_proto::dtls12::PskServer;
 use gateway_proto::fields::Fields;
+use gateway_proto::grpc;
 use gateway_proto::h2;
 use gateway_proto::h3::{self, Event, FrameReader, StreamTypeReader, qpack};
 use gateway_proto::http1::{self, BodyDecoder, BodyLength, Decoded, HeadReader, Limits};
@@ -19,6 +20,7 @@ use gateway_proto::packet::{self, Packet, Payload};
 use gateway_proto::quic_initial::{self, InitialReader, Version};
 use gateway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
 use gateway_proto::target::{Authority, Host, RequestTarget, canonical_path};
+use gateway_proto::tcp::{self, Relabel, TcpPacket};
 use gateway_proto::udp;
 use gateway_proto::websocket::{self, FrameWalk};
 use gateway_proto::websocket_message::{Messages, Told};
@@ -26,7 +28,7 @@ use gateway_proto::websocket_message::{Messages, Told};
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 24] = [
     ("http1_request", http1_request),
     ("http1_response", http1_response),
     ("http1_body", http1_body),
@@ -38,11 +40,13 @@ pub const TARGETS: [Target; 22] = [
     ("path", path),
     ("capsule", capsule),
     ("websocket", websocket_frames),
+    ("grpc", grpc_messages),
     ("multipart", multipart_form),
     ("h2_frames", h2_frames),
     ("h3_frames", h3_frames),
     ("qpack", qpack_section),
     ("packet", ip_packet),
+    ("tcp", tcp_packet),
     ("dns_query", dns_query),
     ("dtls_hello", dtls_hello),
     ("dtls12", dtls12_server),
@@ -288,6 +292,32 @@ fn messages(stream: &[u8], step: usize) -> (Vec<Told>, bool) {
     (all, reader.is_gathering())
 }
 
+/// The messages of a call are the same however its body is cut, within their bound, and whoever holds
+/// back what is being gathered holds back no message that was told.
+pub fn grpc_messages(data: &[u8]) {
+    let (step, stream) = step(data);
+    assert_eq!(told_of_call(stream, stream.len().max(1)), told_of_call(stream, step));
+}
+
+fn told_of_call(stream: &[u8], step: usize) -> (Vec<grpc::Told>, bool) {
+    const BOUND: usize = 64;
+    let mut reader = grpc::Messages::new(BOUND);
+    let mut all = Vec::new();
+    for mut piece in stream.chunks(step) {
+        while !piece.is_empty() {
+            let (count, told) = reader.advance(piece);
+            assert!(count > 0 && (told.is_some() || count == piece.len()));
+            assert!(told.is_none() || !reader.is_gathering());
+            if let Some(grpc::Told::Message { bytes, .. }) = &told {
+                assert!(bytes.len() <= BOUND);
+            }
+            all.extend(told);
+            piece = piece.get(count..).unwrap_or_default();
+        }
+    }
+    (all, reader.is_gathering())
+}
+
 pub fn capsule(data: &[u8]) {
     let (step, stream) = step(data);
     let whole = datagrams(stream, stream.len().max(1));
@@ -439,6 +469,42 @@ pub fn ip_packet(data: &[u8]) {
         packet::set_sequence(&mut changed, segment.sequence);
         let again = Packet::read(&changed).map(|it| it.payload);
         assert!(again == Ok(read.payload) || read.source.is_ipv6());
+    }
+}
+
+pub fn tcp_packet(data: &[u8]) {
+    let taken = tcp::take_offload(data);
+    // Both a client's packet, and one that the kernel wants cut.
+    let (piece_bytes, packet) = taken.unwrap_or((None, data));
+    for packet in [data, packet] {
+        let Some(read) = TcpPacket::read(packet) else { continue };
+        let relabel = |source: &str, destination: &str| Relabel {
+            source: source.parse().expect("an address"),
+            destination: destination.parse().expect("an address"),
+            mtu: 1_280,
+        };
+        let relabel = match read.source {
+            std::net::SocketAddr::V4(_) => relabel("100.96.0.7:9", "100.96.0.1:1"),
+            std::net::SocketAddr::V6(_) => relabel("[fd00::9]:9", "[fd00::1]:1"),
+        };
+        let mut whole = Vec::new();
+        if read.put(&relabel, &mut whole).is_some() {
+            let again = TcpPacket::read(&whole).expect("a packet that was written");
+            assert!(again.is_sound());
+            assert_eq!((again.source, again.destination), (relabel.source, relabel.destination));
+            assert_eq!((again.end(), again.acknowledged()), (read.end(), read.acknowledged()));
+        } else {
+            assert!(whole.is_empty());
+        }
+        // Pieces follow one another and end where the whole does.
+        let pieces = read.cut(&relabel, piece_bytes);
+        let mut last = None;
+        for piece in &pieces {
+            let piece = TcpPacket::read(piece).expect("a piece that was written");
+            assert!(piece.is_sound());
+            last = Some(piece.end());
+        }
+        assert!(last.is_none_or(|last| last == read.end() || (read.syn() && pieces.len() > 1)));
     }
 }
 

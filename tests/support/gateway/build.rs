@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::process::{Process, binary};
+use super::process::binary;
 use super::{DOMAIN, Gateway, Ports, TENANT, policy, ports};
 use crate::origin::Origin;
 
@@ -25,6 +25,7 @@ pub struct Build {
     mapped: String,
     handover: bool,
     errors_expected: bool,
+    launcher: Vec<String>,
 }
 
 impl Build {
@@ -44,6 +45,7 @@ impl Build {
             mapped: "127.0.0.1".to_owned(),
             handover: false,
             errors_expected: false,
+            launcher: Vec::new(),
         }
     }
 
@@ -153,11 +155,18 @@ impl Build {
         self
     }
 
+    /// A command that starts the process: what it is given behind its own arguments is the gateway's command.
+    #[must_use]
+    pub fn launched_by(mut self, command: &[&str]) -> Self {
+        self.launcher = command.iter().map(|part| (*part).to_owned()).collect();
+        self
+    }
+
     /// Writes the configuration and starts the process.
     #[must_use]
     pub fn start(self) -> Gateway {
         let gateway = self.configure();
-        *gateway.process.borrow_mut() = Some(Process::start(&gateway.folder()));
+        gateway.restart();
         gateway
     }
 
@@ -191,6 +200,7 @@ impl Build {
             ports,
             first: RefCell::default(),
             errors_expected: self.errors_expected,
+            launcher: self.launcher,
         };
         // A token that is enrolled while the gateway runs is in force only a second later.
         drop(gateway.alice());
@@ -223,6 +233,12 @@ impl Build {
         .expect("text");
         if self.lists_pem.is_some() {
             yaml.push_str("  crls: [../origin-crls.pem]\n");
+        }
+        // The same tests over the kernel's TCP: `tests/run` has them twice.
+        if let Ok(backend) = std::env::var("SLUICE_TEST_INNER_TCP")
+            && !self.gateway_yaml.contains("inner:")
+        {
+            writeln!(yaml, "inner: {{ tcp: {backend} }}").expect("text");
         }
         yaml + &self.gateway_yaml
     }

@@ -5,6 +5,7 @@ mod browser;
 mod build;
 mod events;
 mod identity;
+mod inner_network;
 pub mod ports;
 mod process;
 
@@ -16,6 +17,7 @@ use std::process::Output;
 pub use browser::{Browser, Url};
 pub use build::Build;
 pub use identity::Identity;
+pub use inner_network::SocketState;
 pub use process::binary;
 
 use crate::origin::Origin;
@@ -36,6 +38,7 @@ pub struct Gateway {
     ports: Ports,
     first: RefCell<Option<Identity>>,
     errors_expected: bool,
+    launcher: Vec<String>,
 }
 
 /// Where the gateway listens on 127.0.0.1.
@@ -151,9 +154,10 @@ impl Gateway {
         let admin = |port: u16| format!("admin: {{ listen: \"127.0.0.1:{port}\"");
         let yaml = self.read("gateway.yaml").replace(&admin(self.ports.admin), &admin(ports.admin));
         std::fs::write(config.join("gateway.yaml"), yaml).expect("a writable configuration");
-        let process = RefCell::new(Some(Process::start(&config)));
+        let process = RefCell::new(Some(Process::start(&config, &self.launcher)));
         let first = RefCell::new(Some(self.alice()));
-        Self { folder, process, ports, first, errors_expected: self.errors_expected }
+        let launcher = self.launcher.clone();
+        Self { folder, process, ports, first, errors_expected: self.errors_expected, launcher }
     }
 
     /// kill -9; nothing is flushed.
@@ -177,7 +181,7 @@ impl Gateway {
     pub fn restart(&self) {
         let old = self.process.borrow_mut().take();
         drop(old);
-        *self.process.borrow_mut() = Some(Process::start(&self.folder()));
+        *self.process.borrow_mut() = Some(Process::start(&self.folder(), &self.launcher));
     }
 
     /// Waits for the process to end and gives its exit code.
@@ -190,6 +194,18 @@ impl Gateway {
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         self.process.borrow().as_ref().map_or(0, Process::resident_bytes)
+    }
+
+    /// CPU time of all its threads so far, in nanoseconds, by the scheduler's own account.
+    #[must_use]
+    pub fn cpu_ns(&self) -> u64 {
+        self.process.borrow().as_ref().map_or(0, Process::cpu_ns)
+    }
+
+    /// The states of the TCP sockets in the network of inner connections.
+    #[must_use]
+    pub fn inner_sockets(&self) -> Vec<SocketState> {
+        self.process.borrow().as_ref().map_or_else(Vec::new, |it| inner_network::sockets(it.id()))
     }
 
     /// Open descriptors.

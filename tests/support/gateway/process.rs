@@ -33,8 +33,16 @@ pub fn binary() -> PathBuf {
 }
 
 impl Process {
-    pub(super) fn start(config: &Path) -> Self {
-        let mut child = Command::new(binary())
+    pub(super) fn start(config: &Path, launcher: &[String]) -> Self {
+        let mut command = match launcher {
+            [] => Command::new(binary()),
+            [program, arguments @ ..] => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(binary());
+                command
+            }
+        };
+        let mut child = command
             .args(["serve", "--config"])
             .arg(config)
             .stdin(Stdio::null())
@@ -62,6 +70,10 @@ impl Process {
         self.log.lock().expect("the log").clone()
     }
 
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(super) fn kill(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
@@ -82,6 +94,15 @@ impl Process {
             std::thread::sleep(Duration::from_millis(20));
         }
         None
+    }
+
+    pub(super) fn cpu_ns(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let spent = |task: std::fs::DirEntry| -> Option<u64> {
+            let account = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            account.split(' ').next()?.parse().ok()
+        };
+        tasks.into_iter().flatten().flatten().filter_map(spent).sum()
     }
 
     pub(super) fn resident_bytes(&self) -> u64 {

@@ -131,6 +131,7 @@ async fn the_map_comes_first_and_the_longest_suffix_wins() {
         ("x.y.b.test", "10.0.0.2"),
         ("a.b.test", "10.0.0.3"),
         ("192.0.2.9", "192.0.2.9"),
+        ("[2001:db8::9]", "2001:db8::9"),
         ("localhost", "127.0.0.1"),
     ] {
         let found = resolver.resolve("a", name).await.unwrap();

@@ -13,7 +13,7 @@ use super::session::PacketSession;
 use crate::serve::decide;
 use crate::serve::flow::Flow;
 use crate::stream::Io;
-use crate::stream::packet::{InnerTcp, Opened};
+use crate::stream::packet::Opened;
 
 /// Queries of one session under way: a page asks for a few dozen names at once.
 const QUERIES_MAX: usize = 128;
@@ -55,7 +55,7 @@ async fn accept(packets: Arc<PacketSession>, mut opened: mpsc::Receiver<Opened>)
 }
 
 /// Serves one inner connection.
-async fn connection(packets: Arc<PacketSession>, destination: SocketAddr, stream: InnerTcp) {
+async fn connection(packets: Arc<PacketSession>, destination: SocketAddr, stream: Io) {
     if destination.port() == queries::PORT {
         let ended = packets.session.ended.clone();
         tokio::select! {
@@ -65,7 +65,7 @@ async fn connection(packets: Arc<PacketSession>, destination: SocketAddr, stream
         return;
     }
     if let Some(flow) = flow_to(&packets, destination) {
-        decide::serve(flow, Io::Inner(stream), Bytes::new()).await;
+        decide::serve(flow, stream, Bytes::new()).await;
     }
 }
 

@@ -16,7 +16,8 @@ use super::session::PacketSession;
 use crate::origin::resolve::ResolveError;
 use crate::serve::association::without_hints;
 use crate::serve::pop::Worker;
-use crate::stream::packet::{InnerTcp, Names};
+use crate::stream::Io;
+use crate::stream::packet::Names;
 use crate::tunnel::Session;
 
 pub(super) const PORT: u16 = 53;
@@ -123,7 +124,7 @@ fn code_of(error: ResolveError) -> Result<(), ResponseCode> {
 }
 
 /// Serves queries over one connection, one after another (RFC 7766).
-pub(super) async fn over_tcp(packets: &PacketSession, mut stream: InnerTcp) {
+pub(super) async fn over_tcp(packets: &PacketSession, mut stream: Io) {
     let serving = async {
         loop {
             let length = timeout(IDLE_TIME_MAX, stream.read_u16()).await.ok()?.ok()?;

@@ -14,7 +14,7 @@ use crate::ident::{Blame, ClientIdentity};
 use crate::serve::pop::{TunnelGuard, Worker};
 use crate::serve::session::{self, Credential};
 use crate::snapshot::Tenant;
-use crate::stream::packet::{Dropped, Lease, Names, Settings, Sources, Stack};
+use crate::stream::packet::{Dropped, InKernel, Lease, Names, Settings, Sources, Stack};
 use crate::tunnel::Session;
 use crate::tunnel::accept::TunnelTls;
 use crate::tunnel::link::{Channel, Link};
@@ -37,13 +37,15 @@ pub(super) struct PacketSession {
     pub(super) link: Arc<Link>,
     pub(super) stack: Arc<Stack>,
     pub(super) names: Names,
-    pub(super) lease: Lease,
+    pub(super) lease: Arc<Lease>,
     pub(super) device: Device,
     /// The cookie by which OpenConnect clients come back.
     cookie: Mutex<Option<String>>,
     channels: watch::Sender<usize>,
     /// The live DTLS channel.
     dtls: Mutex<Option<Channel>>,
+    /// The live channel inside TLS.
+    tls: Mutex<Option<Channel>>,
     /// Somebody wants to know whether the client lives: its DTLS channel asks.
     pub(super) asked: Notify,
     /// Its channels must end.
@@ -98,11 +100,18 @@ impl PacketSession {
         let Made { session, lease, device, cookie, sources, mtu } = made;
         let pop = &worker.pop;
         let link = Arc::new(Link::new(mtu));
+        let lease = Arc::new(lease);
+        let kernel = pop.packets.kernel.as_ref().map(|kernel| InKernel {
+            kernel: Arc::clone(kernel),
+            lease: Arc::clone(&lease),
+            window: pop.windows.tunnel(SESSION_WINDOW_BYTES),
+        });
         let settings = Settings {
             flows_max: streams_max(worker, tenant),
             own: pop.packets.pool.own().to_vec(),
             sources,
             window: pop.windows.tunnel(SESSION_WINDOW_BYTES),
+            kernel,
         };
         let (stack, opened) = Stack::new(Arc::clone(&link), settings);
         let this = Arc::new(Self {
@@ -115,6 +124,7 @@ impl PacketSession {
             cookie: Mutex::new(cookie),
             channels: watch::Sender::new(0),
             dtls: Mutex::default(),
+            tls: Mutex::default(),
             asked: Notify::new(),
             over: CancellationToken::new(),
             worker: Arc::clone(worker),
@@ -185,8 +195,22 @@ impl PacketSession {
         self.link.heard(channel);
     }
 
+    /// What there is for the client goes over TLS from now on, even before it says a word there.
     pub(super) fn dtls_down(&self, channel: Channel) {
-        self.dtls.lock().take_if(|live| *live == channel);
+        if self.dtls.lock().take_if(|live| *live == channel).is_some()
+            && let Some(tls) = *self.tls.lock()
+        {
+            self.link.hand_over(tls);
+        }
+    }
+
+    pub(super) fn tls_up(&self, channel: Channel) {
+        *self.tls.lock() = Some(channel);
+        self.link.heard(channel);
+    }
+
+    pub(super) fn tls_down(&self, channel: Channel) {
+        self.tls.lock().take_if(|live| *live == channel);
     }
 
     pub(super) fn has_a_cookie(&self) -> bool {

@@ -10,11 +10,14 @@ use zeroize::Zeroizing;
 use super::session::PacketSession;
 use crate::ident::TenantName;
 use crate::stream::packet::AddressPool;
+use crate::stream::packet::kernel::Kernel;
 use crate::tunnel::dtls::Peers;
 
 /// The packet tunnels of the process.
 pub(in crate::serve) struct PacketTunnels {
     pub(in crate::serve) pool: Arc<AddressPool>,
+    /// Where inner connections are the kernel's.
+    pub(super) kernel: Option<Arc<Kernel>>,
     pub(super) peers: Peers,
     sessions: DashMap<Device, Vec<Arc<PacketSession>>>,
     /// Live TLS channels that offered a DTLS channel.
@@ -36,9 +39,10 @@ pub(super) struct Offer {
 }
 
 impl PacketTunnels {
-    pub(in crate::serve) fn new(pool: AddressPool) -> Self {
+    pub(in crate::serve) fn new(pool: AddressPool, kernel: Option<Arc<Kernel>>) -> Self {
         Self {
             pool: Arc::new(pool),
+            kernel,
             peers: Peers::default(),
             sessions: DashMap::new(),
             offers: DashMap::new(),

@@ -9,14 +9,17 @@ use gateway_proto::packet::{self, Packet, Payload, Segment};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::Lease;
+use super::kernel::{Flows, Kernel};
 use super::source::Sources;
 use super::tcp::{Connection, Ends, InnerTcp, Stage};
 use super::timers::Timers;
 use crate::limit::window::TunnelWindow;
+use crate::stream::Io;
 use crate::tunnel::link::Link;
 
 /// Connections that may be opening at once: a browser opens a few dozen, a flood thousands.
-const OPENING_MAX: usize = 256;
+pub(super) const OPENING_MAX: usize = 256;
 /// Datagrams that wait for one association to be opened, or for its socket.
 const ASSOCIATION_QUEUED_MAX: usize = 64;
 /// Buffer of a connection each way: 100 Mbit/s at 40 ms.
@@ -29,7 +32,7 @@ pub enum Opened {
     Tcp {
         source: SocketAddr,
         destination: SocketAddr,
-        stream: InnerTcp,
+        stream: Io,
     },
     /// Datagrams between two ends, the first of them waiting.
     Udp {
@@ -54,6 +57,16 @@ pub struct Settings {
     /// Which source addresses the client may use.
     pub sources: Sources,
     pub window: TunnelWindow,
+    /// `None` where connections end in user space.
+    pub kernel: Option<InKernel>,
+}
+
+/// What a session needs for its connections in the kernel.
+pub struct InKernel {
+    pub kernel: Arc<Kernel>,
+    /// The addresses by which the kernel knows the session.
+    pub lease: Arc<Lease>,
+    pub window: TunnelWindow,
 }
 
 /// See the module.
@@ -64,6 +77,7 @@ pub struct Stack {
     own: Vec<IpAddr>,
     flows_max: usize,
     table: Mutex<Table>,
+    kernel: Option<Arc<Flows>>,
     opened: mpsc::Sender<Opened>,
     this: Weak<Self>,
 }
@@ -110,8 +124,11 @@ impl Stack {
     /// receiver, which holds as many as there may be flows.
     #[must_use]
     pub fn new(link: Arc<Link>, settings: Settings) -> (Arc<Self>, mpsc::Receiver<Opened>) {
-        let Settings { flows_max, own, sources, window } = settings;
+        let Settings { flows_max, own, sources, window, kernel } = settings;
         let (sender, receiver) = mpsc::channel(flows_max.max(1));
+        let kernel = kernel.map(|InKernel { kernel, lease, window }| {
+            kernel.session(&link, lease, window, sender.clone())
+        });
         let table = Table { tcp: HashMap::new(), opening: 0, udp: HashMap::new(), window };
         let stack = Arc::new_cyclic(|this| Self {
             link,
@@ -120,6 +137,7 @@ impl Stack {
             own,
             flows_max,
             table: Mutex::new(table),
+            kernel,
             opened: sender,
             this: this.clone(),
         });
@@ -134,8 +152,11 @@ impl Stack {
     /// Connections and associations there are.
     #[must_use]
     pub fn flows(&self) -> usize {
-        let table = self.table.lock();
-        table.tcp.len() + table.udp.len()
+        self.in_kernel() + self.table.lock().flows()
+    }
+
+    fn in_kernel(&self) -> usize {
+        self.kernel.as_ref().map_or(0, |kernel| kernel.count())
     }
 
     /// Takes a packet from the client.
@@ -175,6 +196,10 @@ impl Stack {
     }
 
     fn segment(&self, packet: &Packet<'_>, segment: &Segment) -> Result<(), Dropped> {
+        if let Some(kernel) = self.kernel.as_ref().filter(|it| it.takes(packet.source)) {
+            let more = !segment.opens() || self.flows() < self.flows_max;
+            return kernel.segment(packet, segment, more);
+        }
         let ends = Ends {
             source: SocketAddr::new(packet.source, segment.source_port),
             destination: SocketAddr::new(packet.destination, segment.destination_port),
@@ -194,9 +219,9 @@ impl Stack {
     }
 
     fn open(&self, ends: Ends) -> Result<Arc<Connection>, Dropped> {
+        let in_kernel = self.in_kernel();
         let mut table = self.table.lock();
-        let flows = table.tcp.len() + table.udp.len();
-        if flows >= self.flows_max || table.opening >= OPENING_MAX {
+        if in_kernel + table.flows() >= self.flows_max || table.opening >= OPENING_MAX {
             return Err(Dropped::Limit);
         }
         let whole = table.window.grow(2 * BUFFER_BYTES as u64);
@@ -220,7 +245,7 @@ impl Stack {
             Stage::Opened => {
                 self.table.lock().opening -= 1;
                 let Ends { source, destination } = flow.ends;
-                let stream = InnerTcp::new(Arc::clone(flow), self.this.clone());
+                let stream = Io::Inner(InnerTcp::new(Arc::clone(flow), self.this.clone()));
                 // There is room for as many as there may be flows; a stream that finds none resets
                 // itself as it is dropped.
                 drop(self.opened.try_send(Opened::Tcp { source, destination, stream }));
@@ -247,6 +272,7 @@ impl Stack {
             let query = Opened::Query { source, destination, query: data };
             return self.opened.try_send(query).map_err(|_| Dropped::Queue);
         }
+        let in_kernel = self.in_kernel();
         let mut table = self.table.lock();
         if let Some(association) = table.udp.get(&ends) {
             match association.try_send(data.clone()) {
@@ -254,9 +280,9 @@ impl Stack {
                 Err(mpsc::error::TrySendError::Full(_)) => return Err(Dropped::Queue),
                 Err(mpsc::error::TrySendError::Closed(_)) => {}
             }
-        } else if table.tcp.len() + table.udp.len() >= self.flows_max {
+        } else if in_kernel + table.flows() >= self.flows_max {
             table.udp.retain(|_, association| !association.is_closed());
-            if table.tcp.len() + table.udp.len() >= self.flows_max {
+            if in_kernel + table.flows() >= self.flows_max {
                 return Err(Dropped::Limit);
             }
         }
@@ -331,5 +357,14 @@ impl Stack {
             flow.abort();
             self.forget(&flow);
         }
+        if let Some(kernel) = &self.kernel {
+            kernel.end();
+        }
+    }
+}
+
+impl Table {
+    fn flows(&self) -> usize {
+        self.tcp.len() + self.udp.len()
     }
 }
