@@ -36,11 +36,16 @@ def both(requests, context):
     for one in requests:
         yield b"echo:" + one
 
+def greet(requests, context):
+    yield b"welcome"
+    yield from both(requests, context)
+
 rpc = grpc.method_handlers_generic_handler("test.Echo", {
     "Unary": grpc.unary_unary_rpc_method_handler(unary),
     "Out": grpc.unary_stream_rpc_method_handler(out),
     "In": grpc.stream_unary_rpc_method_handler(into),
     "Both": grpc.stream_stream_rpc_method_handler(both),
+    "Greet": grpc.stream_stream_rpc_method_handler(greet),
 })
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=16))
 server.add_generic_rpc_handlers((rpc,))
@@ -159,52 +164,130 @@ async fn lines(path: &Path, wanted: usize) -> String {
     }
 }
 
+/// A server, and the clients that meet it through a gateway.
+struct World {
+    gateway: Gateway,
+    folder: tempfile::TempDir,
+    port: String,
+    _trust: Origin,
+    _server: Server,
+}
+
+impl World {
+    async fn start(policy: &str) -> Self {
+        let trust = Origin::start().await;
+        let gateway = Gateway::build(&trust).policy(policy).start();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        let chain = trust.pki().chain("grpc.test", Fault::None);
+        std::fs::write(file("chain.pem"), chain.certificates_pem()).unwrap();
+        std::fs::write(file("key.pem"), chain.key_pem()).unwrap();
+        let text = |name: &str| file(name).display().to_string();
+        let files = ["key.pem", "chain.pem", "port", "cancelled"].map(text);
+        let server = Command::new("python3")
+            .args(["-c", SERVER])
+            .args(files)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("python3 with grpcio");
+        let server = Server(server);
+        let port = lines(&file("port"), 1).await;
+        Self { gateway, folder, port, _trust: trust, _server: server }
+    }
+
+    /// Runs a client to its end.
+    async fn run(&self, client: &str) {
+        let alice = self.gateway.alice();
+        let arguments = [
+            "120".to_owned(),
+            "python3".to_owned(),
+            "-c".to_owned(),
+            client.to_owned(),
+            format!("grpc.test:{}", self.port),
+            alice.file("intercept-ca.pem"),
+        ];
+        let proxy = alice.proxy_url.clone().expect("an explicit listener");
+        let run = tokio::task::spawn_blocking(move || {
+            Command::new("timeout").args(arguments).env("https_proxy", proxy).output()
+        });
+        let output = run.await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let wrong = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.contains("all fine"), "{said}\n{wrong}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_of_every_kind_pass_with_errors_deadlines_and_cancellations() {
-    let trust = Origin::start().await;
     let rule = "  - { name: no such calls, match: { url: [\"*/Forbidden\"] }, action: block, message: Böse. }";
-    let gateway = Gateway::build(&trust).policy(rule).start();
-    let alice = gateway.alice();
-    let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str| folder.path().join(name);
-    let chain = trust.pki().chain("grpc.test", Fault::None);
-    std::fs::write(file("chain.pem"), chain.certificates_pem()).unwrap();
-    std::fs::write(file("key.pem"), chain.key_pem()).unwrap();
-    let text = |name: &str| file(name).display().to_string();
-    let server = Command::new("python3")
-        .args([
-            "-c",
-            SERVER,
-            &text("key.pem"),
-            &text("chain.pem"),
-            &text("port"),
-            &text("cancelled"),
-        ])
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("python3 with grpcio");
-    let _server = Server(server);
-    let port = lines(&file("port"), 1).await;
-    let arguments = [
-        "60".to_owned(),
-        "python3".to_owned(),
-        "-c".to_owned(),
-        CLIENT.to_owned(),
-        format!("grpc.test:{port}"),
-        alice.file("intercept-ca.pem"),
-    ];
-    let proxy = alice.proxy_url.clone().expect("an explicit listener");
-    let run = tokio::task::spawn_blocking(move || {
-        Command::new("timeout").args(arguments).env("https_proxy", proxy).output()
-    });
-    let output = run.await.unwrap().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let wrong = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && said.contains("all fine"), "{said}\n{wrong}");
+    let world = World::start(rule).await;
+    world.run(CLIENT).await;
     // The deadline and the cancellation reached the server, not only the gateway.
-    lines(&file("cancelled"), 2).await;
+    lines(&world.folder.path().join("cancelled"), 2).await;
+    let gateway = &world.gateway;
     let event = gateway.await_transaction("acme", "/test.Echo/Unary").await;
     let blocked = gateway.await_transaction("acme", "/test.Echo/Forbidden").await;
     assert_eq!((&blocked["action"], &blocked["status"]), (&"block".into(), &403.into()));
     assert_eq!((&event["http_version"], &event["origin_alpn"]), (&"HTTP/2".into(), &"h2".into()));
+}
+
+/// Every kind of call again where messages are read, then messages that a rule stops.
+const JUDGED: &str = r#"
+def denied(call, rule="no large messages"):
+    try:
+        call(); assert False
+    except grpc.RpcError as error:
+        assert error.code() == grpc.StatusCode.PERMISSION_DENIED, error
+        assert f"rule: {rule}; message: Zu gro\u00df." in error.details(), error.details()
+
+denied(lambda: unary(b"x" * 2_000_001, timeout=30))
+denied(lambda: unary(b"%PDF-1.7 and so on", timeout=30), "no documents")
+# It is the message that counts, not what it takes on the way.
+gzip = grpc.Compression.Gzip
+assert unary(b"y" * 100_000, timeout=30, compression=gzip) == b"echo:" + b"y" * 100_000
+denied(lambda: unary(b"y" * 2_000_001, timeout=30, compression=gzip))
+print("unary")
+
+into = call("stream_unary", "In")
+assert into(iter([b"z" * 1_000_000] * 5), timeout=30) == b"5000000"
+denied(lambda: into(iter([b"z", b"%PDF-1.7", b"z"]), timeout=30), "no documents")
+print("client-streaming")
+
+for name, greeting in (("Both", None), ("Greet", b"welcome")):
+    asked = queue.Queue()
+    answers = call("stream_stream", name)(iter(asked.get, None), timeout=60)
+    if greeting:
+        # The server begins.
+        assert next(answers) == greeting
+    for message in (b"one", b"", b"two"):
+        asked.put(message)
+        assert next(answers) == b"echo:" + message
+    asked.put(b"w" * 2_000_001)
+    denied(lambda: next(answers))
+    asked.put(None)
+print("bidi-streaming")
+assert unary(b"still", timeout=30) == b"echo:still"
+print("all fine")
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_message_of_a_call_is_judged_and_the_one_that_may_not_pass_ends_it() {
+    let rules = "  - { name: no large messages, match: { file_size: [\">2000000B\"] }, action: block, message: Zu groß. }\n  \
+                 - { name: no documents, match: { file_type: [pdf] }, action: block, message: Zu groß. }\n  \
+                 - { name: no such calls, match: { url: [\"*/Forbidden\"] }, action: block, message: Böse. }";
+    let world = World::start(rules).await;
+    world.run(CLIENT).await;
+    let (begin, _) = CLIENT.split_once("reply, done").unwrap();
+    world.run(&format!("{begin}{JUDGED}")).await;
+    let gateway = &world.gateway;
+    let greeted = gateway.await_transaction("acme", "/test.Echo/Greet").await;
+    let said = ["action", "rule", "block_reason", "status", "file_size"].map(|it| &greeted[it]);
+    let wanted = serde_json::json!(["block", "no large messages", "rule", 200, 2_000_001]);
+    assert_eq!(serde_json::json!(said), wanted, "{greeted}");
+    assert!(greeted["error"].is_null(), "{greeted}");
+    // What was said before had passed, and what was stopped never reached the server.
+    let events = gateway.events("acme").await.unwrap();
+    let strikes =
+        events.iter().filter(|event| event["type"] == "alert" && event["rule"] == "no documents");
+    assert_eq!(strikes.count(), 2);
 }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod aside;
+mod boringssl;
 mod browser;
 mod by_hand;
 mod capture;
@@ -13,6 +14,7 @@ mod curl;
 mod dataexport;
 mod datagrams;
 mod differential;
+mod dtls;
 mod durability;
 mod endings;
 mod entry;
@@ -31,6 +33,7 @@ mod labels;
 mod leaf;
 mod load;
 mod messages;
+mod old_clients;
 mod one_day;
 mod openconnect;
 mod packets;

@@ -82,6 +82,23 @@ pub fn is_first_flight(datagram: &[u8]) -> bool {
     )
 }
 
+/// The `random` by which a ServerHello is a HelloRetryRequest (RFC 8446 section 4.1.3).
+const RETRY_RANDOM: [u8; 32] = [
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
+    0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+];
+
+/// Whether a server's datagram asks the client for another hello: what is sent to an address that nobody
+/// has proven yet.
+#[must_use]
+pub fn is_hello_retry(datagram: &[u8]) -> bool {
+    const SERVER_HELLO: u8 = 2;
+    const RANDOM: usize = RECORD_HEADER_BYTES + FRAGMENT_HEADER_BYTES + 2;
+    datagram.first() == Some(&HANDSHAKE)
+        && datagram.get(RECORD_HEADER_BYTES) == Some(&SERVER_HELLO)
+        && datagram.get(RANDOM..RANDOM + RETRY_RANDOM.len()) == Some(RETRY_RANDOM.as_slice())
+}
+
 impl HelloReader {
     #[must_use]
     pub fn new() -> Self {

@@ -19,6 +19,7 @@ pub mod target;
 pub mod http1;
 
 pub mod capsule;
+pub mod grpc;
 pub mod multipart;
 pub mod websocket;
 pub mod websocket_message;

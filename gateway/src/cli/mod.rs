@@ -14,6 +14,7 @@ mod output;
 mod paint;
 mod recorded;
 mod recorded_app;
+mod recorded_line;
 mod replay;
 mod revoke;
 mod schema;

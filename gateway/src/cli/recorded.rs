@@ -7,122 +7,62 @@ use policy::Policy;
 use policy::catalog::Catalog;
 use policy::fact::{Fact, Facts, Gate, Key, KeySet, Unobtainable, Value};
 use policy::verdict::{Outcome, RuleIndex};
-use serde::{Deserialize, Deserializer};
+use smallvec::SmallVec;
 
 use super::recorded_app;
+use super::recorded_line::{RecordedHit, RecordedThreat};
 use crate::event::is_cut;
 
 /// The fields of an event line that say what happened. Others are passed over.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub(super) struct Recorded<'l> {
-    #[serde(borrow)]
     pub(super) id: Cow<'l, str>,
-    #[serde(borrow, rename = "type")]
     pub(super) record_type: Cow<'l, str>,
-    #[serde(borrow)]
     pub(super) state: Cow<'l, str>,
-    #[serde(borrow)]
-    time: Cow<'l, str>,
-    #[serde(borrow, deserialize_with = "text")]
+    pub(super) time: Cow<'l, str>,
     pub(super) user: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "texts")]
-    groups: Vec<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
-    device: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
-    device_class: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
-    os: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
-    access_method: Option<Cow<'l, str>>,
-    client_ip: Option<IpAddr>,
-    #[serde(borrow, deserialize_with = "text")]
-    source_country: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
+    pub(super) groups: Vec<Cow<'l, str>>,
+    pub(super) device: Option<Cow<'l, str>>,
+    pub(super) device_class: Option<Cow<'l, str>>,
+    pub(super) os: Option<Cow<'l, str>>,
+    pub(super) access_method: Option<Cow<'l, str>>,
+    pub(super) client_ip: Option<IpAddr>,
+    pub(super) source_country: Option<Cow<'l, str>>,
     pub(super) host: Option<Cow<'l, str>>,
-    dest_ip: Option<IpAddr>,
-    dest_port: Option<u16>,
-    #[serde(borrow, deserialize_with = "text")]
-    dest_country: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
+    pub(super) dest_ip: Option<IpAddr>,
+    pub(super) dest_port: Option<u16>,
+    pub(super) dest_country: Option<Cow<'l, str>>,
     pub(super) method: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
     pub(super) url: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
     pub(super) content_type: Option<Cow<'l, str>>,
-    request_bytes: Option<u64>,
-    #[serde(borrow, deserialize_with = "text")]
+    pub(super) request_bytes: Option<u64>,
     pub(super) app: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
     pub(super) category: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "texts")]
     pub(super) categories: Vec<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "texts")]
-    app_tags: Vec<Cow<'l, str>>,
-    risk: Option<u64>,
-    #[serde(borrow, deserialize_with = "text")]
-    instance: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
-    instance_kind: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
+    pub(super) app_tags: Vec<Cow<'l, str>>,
+    pub(super) risk: Option<u64>,
+    pub(super) instance: Option<Cow<'l, str>>,
+    pub(super) instance_kind: Option<Cow<'l, str>>,
     pub(super) activity: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
     pub(super) from_user: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
     pub(super) to_user: Option<Cow<'l, str>>,
-    #[serde(borrow)]
-    operations: Vec<RecordedOperation<'l>>,
-    #[serde(borrow, deserialize_with = "text")]
-    file_name: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
-    file_type: Option<Cow<'l, str>>,
+    pub(super) operations: Vec<RecordedOperation<'l>>,
+    pub(super) file_name: Option<Cow<'l, str>>,
+    pub(super) file_type: Option<Cow<'l, str>>,
     pub(super) file_size: Option<u64>,
-    dlp: Vec<RecordedHit>,
-    threat: Option<RecordedThreat>,
-    #[serde(borrow, deserialize_with = "text")]
-    inspection: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
+    pub(super) dlp: Vec<RecordedHit>,
+    pub(super) threat: Option<RecordedThreat>,
+    pub(super) inspection: Option<Cow<'l, str>>,
     pub(super) action: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
     pub(super) rule: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
-    block_reason: Option<Cow<'l, str>>,
+    pub(super) block_reason: Option<Cow<'l, str>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RecordedOperation<'l> {
-    #[serde(borrow, deserialize_with = "text")]
-    activity: Option<Cow<'l, str>>,
-    #[serde(borrow, deserialize_with = "text")]
-    to_user: Option<Cow<'l, str>>,
-}
-
-/// A text that stays in the line unless it has escapes in it: serde borrows a `Cow` only where it stands
-/// alone.
-#[derive(Deserialize)]
-struct Borrowed<'l>(#[serde(borrow)] Cow<'l, str>);
-
-fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Cow<'de, str>>, D::Error> {
-    Ok(Option::<Borrowed<'de>>::deserialize(from)?.map(|text| text.0))
-}
-
-fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Cow<'de, str>>, D::Error> {
-    let texts = Vec::<Borrowed<'de>>::deserialize(from)?;
-    Ok(texts.into_iter().map(|text| text.0).collect())
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RecordedHit {
-    profile: String,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RecordedThreat {
-    name: String,
+/// One of several operations of an exchange.
+#[derive(Debug, Default)]
+pub(super) struct RecordedOperation<'l> {
+    pub(super) activity: Option<Cow<'l, str>>,
+    pub(super) to_user: Option<Cow<'l, str>>,
 }
 
 /// What another policy says of a record.
@@ -172,7 +112,8 @@ impl Recorded<'_> {
     /// Judges the record by `policy`, gate by gate, as the gateway would have: of several
     /// operations the strictest outcome stands.
     pub(super) fn judge(&self, policy: &Policy, catalog: &Catalog) -> Rejudged {
-        let lists = self.lists(catalog);
+        let keys = policy.keys();
+        let lists = self.lists(catalog, keys);
         let one = [RecordedOperation {
             activity: self.activity.as_deref().map(Cow::Borrowed),
             to_user: self.to_user.as_deref().map(Cow::Borrowed),
@@ -180,7 +121,7 @@ impl Recorded<'_> {
         let operations = if self.operations.is_empty() { one.as_slice() } else { &self.operations };
         let mut strictest = Rejudged::Decided { action: "allow", rule: None };
         for (index, operation) in operations.iter().enumerate() {
-            let facts = self.facts(&lists, operation);
+            let facts = self.facts(&lists, operation, keys);
             let judged = self.at_all_gates(policy, &facts);
             if index == 0 || judged.strictness() > strictest.strictness() {
                 strictest = judged;
@@ -190,24 +131,26 @@ impl Recorded<'_> {
     }
 
     fn at_all_gates(&self, policy: &Policy, facts: &Facts<'_>) -> Rejudged {
-        let mut at_connect = up_to(Gate::Connect, facts);
+        let mut known = Known { of: facts, keys: policy.keys(), facts: Facts::new() };
+        known.learn(Gate::Connect);
         if self.is_flow() {
             // Of a flow that was not read, its name is all there is of the app.
             for key in [Key::App, Key::AppTag, Key::Category, Key::Risk] {
-                at_connect.set(key, facts.fact(key));
+                known.facts.set(key, facts.fact(key));
             }
         }
-        let connect = policy.connect(&at_connect);
+        let connect = policy.connect(&known.facts);
         let goes_on = matches!(connect.outcome, Outcome::Allow { .. } | Outcome::Coach(_));
         let mut last = outcome(connect.outcome);
         if !goes_on || self.is_flow() {
             return last;
         }
         for gate in [Gate::RequestHead, Gate::RequestBody, Gate::Response] {
+            known.learn(gate);
             if gate == Gate::RequestBody && !self.has_body() {
                 continue;
             }
-            let verdict = policy.judge(gate, &up_to(gate, facts));
+            let verdict = policy.judge(gate, &known.facts);
             let is_final = verdict.waits_for.is_empty()
                 || matches!(verdict.outcome, Outcome::Pending(_) | Outcome::Block { .. });
             last = outcome(verdict.outcome);
@@ -227,18 +170,25 @@ impl Recorded<'_> {
         )
     }
 
-    fn lists<'f>(&'f self, catalog: &'f Catalog) -> Lists<'f> {
-        fn texts<'t>(list: &'t [Cow<'_, str>]) -> Vec<&'t str> {
-            list.iter().map(|text| &**text).collect()
+    /// What facts point into, as far as the policy asks for it.
+    fn lists<'f>(&'f self, catalog: &'f Catalog, keys: KeySet) -> Lists<'f> {
+        fn texts<'t>(wanted: bool, list: &'t [Cow<'_, str>]) -> SmallVec<[&'t str; 4]> {
+            list.iter().filter(|_| wanted).map(|text| &**text).collect()
         }
         let kind = self.instance_kind.as_deref().unwrap_or("unknown");
+        let by_body = [Key::Instance, Key::Activity, Key::FromUser, Key::ToUser];
+        let asks_body = by_body.iter().any(|key| keys.contains(*key));
         Lists {
-            groups: texts(&self.groups),
-            tags: texts(&self.app_tags),
-            categories: recorded_app::categories(self, catalog),
+            groups: texts(keys.contains(Key::Group), &self.groups),
+            tags: texts(keys.contains(Key::AppTag), &self.app_tags),
+            categories: if keys.contains(Key::Category) {
+                recorded_app::categories(self, catalog)
+            } else {
+                SmallVec::new()
+            },
             instance: std::iter::once(kind).chain(self.instance.as_deref()).collect(),
             dlp: self.dlp.iter().map(|hit| hit.profile.as_str()).collect(),
-            body_unread: recorded_app::body_unread(self, catalog),
+            body_unread: asks_body && recorded_app::body_unread(self, catalog),
         }
     }
 
@@ -246,8 +196,9 @@ impl Recorded<'_> {
     /// never gathered (here: pending for ever) where it looks only when a rule asks.
     fn facts<'f>(
         &'f self,
-        lists: &'f Lists<'f>,
+        lists: &'f Lists<'_>,
         operation: &'f RecordedOperation<'_>,
+        keys: KeySet,
     ) -> Facts<'f> {
         let mut facts = Facts::new();
         let text = |value: Option<&'f str>| value.map_or(Fact::Inapplicable, whole);
@@ -270,8 +221,10 @@ impl Recorded<'_> {
         let country = self.dest_country.as_deref();
         let unknown = Fact::Unobtainable(Unobtainable::EngineDown);
         facts.set(Key::DestCountry, country.map_or(unknown, |it| Fact::Known(Value::Text(it))));
-        let moment = self.time.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second);
-        facts.set(Key::Time, moment.map_or(Fact::Pending, |it| Fact::Known(Value::Moment(it))));
+        if keys.contains(Key::Time) {
+            let moment = self.time.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second);
+            facts.set(Key::Time, moment.map_or(Fact::Pending, |it| Fact::Known(Value::Moment(it))));
+        }
         facts.set(Key::App, text(self.app.as_deref()));
         facts.set(Key::AppTag, texts(&lists.tags));
         facts.set(Key::Category, texts(&lists.categories));
@@ -312,7 +265,7 @@ impl Recorded<'_> {
     fn set_body_facts<'f>(
         &'f self,
         facts: &mut Facts<'f>,
-        lists: &'f Lists<'f>,
+        lists: &'f Lists<'_>,
         operation: &'f RecordedOperation<'_>,
     ) {
         let by_body = |known: Option<Fact<'f>>| match known {
@@ -340,11 +293,11 @@ impl Recorded<'_> {
 
 /// What facts point into.
 struct Lists<'r> {
-    groups: Vec<&'r str>,
-    tags: Vec<&'r str>,
-    categories: Vec<&'r str>,
-    instance: Vec<&'r str>,
-    dlp: Vec<&'r str>,
+    groups: SmallVec<[&'r str; 4]>,
+    tags: SmallVec<[&'r str; 4]>,
+    categories: SmallVec<[&'r str; 4]>,
+    instance: SmallVec<[&'r str; 2]>,
+    dlp: SmallVec<[&'r str; 1]>,
     body_unread: bool,
 }
 
@@ -357,15 +310,20 @@ fn number<'f>(number: u64) -> Fact<'f> {
     Fact::Known(Value::Number(number))
 }
 
-/// The facts of a gate: a record knows the end, a gate must not.
-fn up_to<'f>(gate: Gate, facts: &Facts<'f>) -> Facts<'f> {
-    let mut known = Facts::new();
-    for key in Key::ALL {
-        if key.gate() <= gate {
-            known.set(key, facts.fact(key));
+/// The facts of a gate, and of those before it: a record knows the end, a gate must not.
+struct Known<'r, 'f> {
+    of: &'r Facts<'f>,
+    /// What the policy asks for: it looks at no other fact.
+    keys: KeySet,
+    facts: Facts<'f>,
+}
+
+impl Known<'_, '_> {
+    fn learn(&mut self, gate: Gate) {
+        for key in self.keys.at(gate).iter() {
+            self.facts.set(key, self.of.fact(key));
         }
     }
-    known
 }
 
 fn outcome<P>(outcome: Outcome<P>) -> Rejudged {

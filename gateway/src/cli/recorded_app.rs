@@ -3,19 +3,23 @@
 
 use gateway_proto::target::canonical_path;
 use policy::catalog::{Catalog, RequestView};
+use smallvec::{SmallVec, smallvec};
 
 use super::recorded::Recorded;
 use crate::verdict::question;
 
 /// The app's categories: all of them where the record says so, else by the first.
-pub(super) fn categories<'f>(recorded: &'f Recorded<'_>, catalog: &'f Catalog) -> Vec<&'f str> {
+pub(super) fn categories<'f>(
+    recorded: &'f Recorded<'_>,
+    catalog: &'f Catalog,
+) -> SmallVec<[&'f str; 4]> {
     if !recorded.categories.is_empty() {
         return recorded.categories.iter().map(|category| &**category).collect();
     }
     let first = recorded.category.as_deref().unwrap_or("unknown");
     let app = recorded.app.as_deref().and_then(|app| catalog.app(app));
     let all = app.map(|app| app.site.categories).filter(|all| all.first() == Some(&first));
-    all.map_or_else(|| vec![first], <[&str]>::to_vec)
+    all.map_or_else(|| smallvec![first], SmallVec::from_slice)
 }
 
 /// Whether the body would have told more of activity and accounts, and nobody looked into it.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash as _, Hasher};
 use std::path::{Path, PathBuf};
 
 use policy::Policy;
@@ -13,6 +13,7 @@ use super::explain::catalog;
 use super::lanes;
 use super::output::{Failure, say, warn};
 use super::recorded::{Recorded, Rejudged};
+use super::recorded_line;
 use crate::config::read_text;
 use crate::event::printable;
 
@@ -55,8 +56,30 @@ pub(super) struct Changes {
 /// The ids seen last.
 #[derive(Default)]
 struct Ids {
-    known: HashSet<u128>,
+    known: HashSet<u128, BuildHasherDefault<IdHasher>>,
     order: VecDeque<u128>,
+}
+
+/// Ids are random already: those of the gateway are, and nobody else writes its log.
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl IdHasher {
+    /// An odd number with bits all over it: what differs below is spread upwards.
+    const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+}
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.chunks(8).for_each(|chunk| {
+            let number = chunk.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+            self.0 = (self.0 ^ number).wrapping_mul(Self::SPREAD);
+        });
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
 }
 
 impl Ids {
@@ -170,10 +193,11 @@ impl Judge<'_> {
     /// Judges one line anew.
     pub(super) fn line(&self, line: &[u8]) -> Line {
         let text = std::str::from_utf8(line).unwrap_or_default();
-        let Ok(recorded) = serde_json::from_str::<Recorded<'_>>(text) else {
+        let mut recorded = Recorded::default();
+        if recorded_line::read(text, &mut recorded).is_err() {
             let blank = line.trim_ascii().is_empty();
             return if blank { Line::Nothing } else { Line::Malformed };
-        };
+        }
         if !recorded.counts() {
             return Line::Nothing;
         }

@@ -221,6 +221,10 @@ fn string(out: &mut Vec<u8>, value: &str, bytes_max: usize) {
 /// Whether a text of an event ends in the marker of one that was cut.
 #[must_use]
 pub fn is_cut(text: &str) -> bool {
+    // Hardly a text does, and none other needs a closer look.
+    if !text.ends_with(')') {
+        return false;
+    }
     let marker = text.rsplit_once(CUT).map(|(_, marker)| marker);
     marker
         .is_some_and(|it| it.starts_with('(') && it.contains(" bytes, crc32 ") && it.ends_with(')'))

@@ -266,17 +266,20 @@ impl EventLog {
 
     /// Waits until everything appended so far is durable, or the log has closed.
     pub async fn flush(&self) {
-        self.wait(|served, ticket| served.written >= ticket && served.synced >= ticket).await;
+        let ticket = self.shared.progress.draw();
+        self.wait(ticket, |served, ticket| served.written >= ticket && served.synced >= ticket)
+            .await;
     }
 
     /// Waits until everything appended so far is durable and readable, or the log has closed.
     pub async fn settle(&self) {
-        self.wait(|served, ticket| served.synced >= ticket && served.split >= ticket).await;
+        let ticket = self.shared.progress.draw();
+        self.shared.progress.want_split(ticket);
+        self.wait(ticket, |served, ticket| served.synced >= ticket && served.split >= ticket).await;
     }
 
-    async fn wait(&self, done: impl Fn(Served, u64) -> bool) {
+    async fn wait(&self, ticket: u64, done: impl Fn(Served, u64) -> bool) {
         let mut watch = self.shared.progress.watch();
-        let ticket = self.shared.progress.draw();
         self.shared.write_bell.ring();
         // Fails only where the sender is gone, and the log itself holds it.
         let _gone = watch.wait_for(|served| done(*served, ticket)).await.is_err();

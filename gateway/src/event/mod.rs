@@ -39,6 +39,8 @@ mod segments;
 
 mod store;
 
+mod park;
+
 mod split;
 
 mod pack;

@@ -27,17 +27,29 @@ impl Served {
 /// Shared by appenders, threads and waiters.
 pub(super) struct Progress {
     drawn: AtomicU64,
+    /// The newest ticket of somebody who waits to read.
+    split_wanted: AtomicU64,
     served: watch::Sender<Served>,
 }
 
 impl Progress {
     pub(super) fn new() -> Self {
-        Self { drawn: AtomicU64::new(0), served: watch::Sender::new(Served::default()) }
+        let (drawn, split_wanted) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { drawn, split_wanted, served: watch::Sender::new(Served::default()) }
     }
 
     /// Draws a ticket for everything appended so far.
     pub(super) fn draw(&self) -> u64 {
         self.drawn.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Says that somebody waits until what this ticket stands for can be read.
+    pub(super) fn want_split(&self, ticket: u64) {
+        self.split_wanted.fetch_max(ticket, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_split_wanted(&self) -> bool {
+        self.split_wanted.load(Ordering::SeqCst) > self.served().split
     }
 
     /// The newest ticket: what a thread serves with the work it is about to begin.

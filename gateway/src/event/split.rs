@@ -1,6 +1,5 @@
 //! Moves what is written in the write-ahead logs into the tenants' segments.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -8,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use super::disk::is_full;
 use super::log::Shared;
+use super::park::Parked;
 use super::recover::{Checkpoint, Replay};
 use super::scan::{self, Chunk};
 use super::stats::{Duty, add, take};
 use super::store::{Batch, Evicted, Store};
 use super::wal::{FileId, Wal, Written};
 
-/// Between two rounds: long enough that a tenant's file is opened for many lines at once, short
-/// enough that an event can be read well within a second.
+/// Between two rounds: short enough that an event can be read well within a second.
 const ROUND: Duration = Duration::from_millis(100);
 /// Between two checkpoints while events come; bounds what a restart reads again.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
@@ -28,8 +27,10 @@ pub(super) struct Splitter {
     store: Store,
     /// Up to where each worker's log is split.
     split: Vec<Written>,
-    /// Lines taken from the log that the disk has not taken yet.
-    parked: HashMap<Box<str>, Batch>,
+    /// Lines taken from the log that are in no segment yet.
+    parked: Parked,
+    /// The disk did not take some of them.
+    stuck: bool,
     chunk: Chunk,
     checkpointed: Instant,
     /// Something was split since.
@@ -43,7 +44,8 @@ impl Splitter {
         Self {
             store,
             split,
-            parked: HashMap::new(),
+            parked: Parked::default(),
+            stuck: false,
             chunk: Chunk::default(),
             checkpointed: Instant::now(),
             moved: false,
@@ -64,21 +66,14 @@ impl Splitter {
                 shared.counters.refused(Duty::Split, &error);
             }
             let ticket = shared.progress.served().written;
-            let done = self.round(shared);
+            let checkpoint =
+                stopped || full || self.moved && self.checkpointed.elapsed() >= CHECKPOINT_EVERY;
+            let done = self.round(shared, checkpoint || shared.progress.is_split_wanted());
             if std::mem::take(&mut self.grown) {
                 shared.grown.send_modify(|rounds| *rounds += 1);
             }
-            match done {
-                Ok(()) => {
-                    shared.counters.accepted(Duty::Split);
-                    shared.progress.serve(|served| served.split = ticket);
-                }
-                Err(error) => {
-                    shared.counters.refused(Duty::Split, &error);
-                    shared.split_bell.ring();
-                }
-            }
-            if self.moved && (stopped || full || self.checkpointed.elapsed() >= CHECKPOINT_EVERY) {
+            self.report(shared, ticket, done);
+            if self.moved && checkpoint {
                 let freed = self.checkpoint(shared);
                 if full && freed < FREED_BYTES_ENOUGH {
                     self.make_room(shared);
@@ -91,8 +86,27 @@ impl Splitter {
         }
     }
 
-    /// Splits all that is written by now.
-    fn round(&mut self, shared: &Shared) -> io::Result<()> {
+    /// Says how far a round came. What it left waiting needs another one, whoever rings.
+    fn report(&mut self, shared: &Shared, ticket: u64, done: io::Result<()>) {
+        self.stuck = done.is_err();
+        match done {
+            Ok(()) => {
+                shared.counters.accepted(Duty::Split);
+                if self.parked.is_empty() {
+                    shared.progress.serve(|served| served.split = ticket);
+                } else {
+                    shared.split_bell.ring();
+                }
+            }
+            Err(error) => {
+                shared.counters.refused(Duty::Split, &error);
+                shared.split_bell.ring();
+            }
+        }
+    }
+
+    /// Takes all that is written by now, and writes it to the segments: where it is due, or `at_once`.
+    fn round(&mut self, shared: &Shared, at_once: bool) -> io::Result<()> {
         for tenant in std::mem::take(&mut *shared.changed.lock()) {
             shared.heads.remove(&tenant);
             shared.pack_queue.forget(&tenant);
@@ -101,16 +115,18 @@ impl Splitter {
         for (closed, bytes) in shared.pack_queue.take_done() {
             self.store.packed(&closed, bytes)?;
         }
-        self.settle(shared)?;
+        if self.stuck {
+            self.settle(shared)?;
+        }
         for worker in 0..self.split.len() {
             while let Some((from, end)) = self.next_stretch(shared, worker)? {
                 let parked = &mut self.parked;
-                let mut lines = 0;
+                let (mut lines, before) = (0, parked.bytes());
                 let path = from.file.path(&shared.wal_directory);
                 let chunk = self.chunk.read(&path, from.bytes, end)?;
                 let last = from.bytes + chunk.len() as u64 == end;
                 let scanned = scan::scan(chunk, last, |tenant, line| {
-                    push(parked, tenant, line);
+                    parked.push(tenant, line);
                     lines += 1;
                 });
                 add(&shared.counters.split, lines);
@@ -118,10 +134,18 @@ impl Splitter {
                 if let Some(split) = self.split.get_mut(worker) {
                     split.bytes += scanned.bytes as u64;
                 }
-                take(&shared.counters.unsplit_bytes, scanned.bytes as u64);
-                (self.moved, self.grown) = (true, true);
-                self.settle(shared)?;
+                // The lines themselves still want their place in segments.
+                let rest = scanned.bytes.saturating_sub(self.parked.bytes() - before);
+                take(&shared.counters.unsplit_bytes, rest as u64);
+                self.moved = true;
+                self.parked.begin(Instant::now());
+                if self.parked.is_enough() {
+                    self.settle(shared)?;
+                }
             }
+        }
+        if at_once || self.parked.is_due(Instant::now()) {
+            self.settle(shared)?;
         }
         let closed = self.store.take_closed();
         if !closed.is_empty() && shared.options.compress {
@@ -162,15 +186,10 @@ impl Splitter {
     /// Brings the parked lines into their segments, and each tenant back to its quota.
     fn settle(&mut self, shared: &Shared) -> io::Result<()> {
         let mut parked = std::mem::take(&mut self.parked);
-        let mut result = Ok(());
-        parked.retain(|tenant, batch| {
-            if result.is_err() {
-                return true;
-            }
-            result = self.append(shared, tenant, batch);
-            result.is_err()
-        });
+        let (bytes, result) = parked.settle(|tenant, batch| self.append(shared, tenant, batch));
         self.parked = parked;
+        self.grown |= bytes > 0;
+        take(&shared.counters.unsplit_bytes, bytes as u64);
         result
     }
 
@@ -274,11 +293,4 @@ pub(super) fn recover(shared: &Shared, store: Store, root: &Path) -> io::Result<
         shared.disk.remove(&file.path(&shared.wal_directory))?;
     }
     Ok(splitter.store)
-}
-
-fn push(batches: &mut HashMap<Box<str>, Batch>, tenant: &str, line: &[u8]) {
-    match batches.get_mut(tenant) {
-        Some(batch) => batch.push(line),
-        None => batches.entry(tenant.into()).or_default().push(line),
-    }
 }

@@ -37,6 +37,19 @@ impl Batch {
         self.lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).for_each(each);
     }
 
+    /// Bytes that are in no segment yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.lines.len() - self.done
+    }
+
+    /// Notes that a segment has the first lines of the rest; says how many there were.
+    #[cfg(test)]
+    pub(super) fn take(&mut self, lines: usize) -> usize {
+        let ends: Vec<_> = memchr::memchr_iter(b'\n', self.rest()).take(lines).collect();
+        self.done += ends.last().map_or(0, |end| end + 1);
+        ends.len()
+    }
+
     fn rest(&self) -> &[u8] {
         self.lines.get(self.done..).unwrap_or_default()
     }

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_proto::fields::Fields;
@@ -15,13 +16,17 @@ use super::judge::{Asking, account_of};
 use super::reach::Unreachable;
 use super::transaction::Transaction;
 use crate::event::Text;
-use crate::exchange::{Length, Request, Response};
+use crate::exchange::{Frame, Length, Request, Response, Sink as _};
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::tls::FaultAction;
 use crate::verdict::coach::{self, CoachMemory, Matter, Offer};
 use crate::verdict::notice::{self, Kind, Notice};
 use crate::verdict::proxy_status;
+
+/// How long a client that takes nothing is waited for where a call ends in its own name: some round trips
+/// of a bad link.
+const ENDING_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// An answer that needs no verdict on the exchange itself.
 #[derive(Clone, Debug)]
@@ -194,7 +199,9 @@ pub(super) async fn block<Io>(
     Io: AsyncRead + AsyncWrite + Unpin,
 {
     transaction.block(reason_label(reason));
-    by_rule(client, request, transaction, Kind::Blocked, None).await;
+    let rule = transaction.deciding_rule();
+    let said = Said { kind: Kind::Blocked, rule: rule.as_ref(), proceed: None };
+    by_rule(client, request, transaction, said).await;
 }
 
 /// What made a block, as records say it.
@@ -224,15 +231,23 @@ where
         transaction.record.verdict.justification = Some(justification.into());
         return Some(coached.proceed());
     }
+    let proceed = offer(request, transaction, rule);
+    // What it shows is the rule of the verdict.
+    let said = Said { kind: Kind::Coached, rule: Some(rule), proceed: Some(&proceed) };
+    by_rule(client, request, transaction, said).await;
+    None
+}
+
+/// Where the user can go on with what a rule coaches.
+fn offer(request: &Request, transaction: &Transaction, rule: &policy::Rule) -> String {
+    let flow = transaction.flow();
     let offer = Offer {
-        matter,
+        matter: matter(flow, request, transaction.record.app.id.as_ref(), rule),
         rule_name: rule.name.as_str().into(),
         reference: transaction.reference(),
         page: coach::page_of(request),
     };
-    let proceed = proceed_url(flow, offer);
-    by_rule(client, request, transaction, Kind::Coached, Some(&proceed)).await;
-    None
+    proceed_url(flow, offer)
 }
 
 /// What a justification of this exchange is good for.
@@ -299,36 +314,92 @@ async fn elsewhere<Io>(
     write(client, request, transaction, response, Bytes::new()).await;
 }
 
+/// Ends a gRPC call at a message that was stopped and is recorded. Where the answer has begun, its
+/// trailers say why; what has come of it goes before them, be it half a message.
+pub(super) async fn stopped_call<Io>(
+    client: &mut Client<'_, Io>,
+    request: &Request,
+    transaction: &mut Transaction,
+    begun: bool,
+) where
+    Io: AsyncRead + AsyncWrite + Unpin,
+{
+    let tenant = transaction.flow().tenant().unwrap_or_else(|| transaction.tenant());
+    let named = transaction.record.verdict.rule.clone();
+    let rule = named
+        .as_ref()
+        .and_then(|name| tenant.policy.rules().iter().find(|rule| rule.name == name.as_str()));
+    let coached =
+        transaction.record.verdict.action.as_ref().is_some_and(|it| it.as_str() == "coach");
+    let (kind, proceed) = match rule.filter(|_| coached) {
+        Some(rule) => (Kind::Coached, Some(offer(request, transaction, rule))),
+        None => (Kind::Blocked, None),
+    };
+    let said = Said { kind, rule, proceed: proceed.as_deref() };
+    if !begun {
+        return by_rule(client, request, transaction, said).await;
+    }
+    let trailers = said.notice(&tenant, request, transaction, notice::trailers);
+    let ending = async {
+        std::future::poll_fn(|context| client.poll_ready(context)).await?;
+        client.send(Frame::Trailers(Box::new(trailers)))?;
+        client.end()?;
+        std::future::poll_fn(|context| client.poll_flush(context)).await
+    };
+    // One that takes nothing more is not waited for.
+    let ended = tokio::time::timeout(ENDING_TIME_MAX, ending).await;
+    if !matches!(ended, Ok(Ok(()))) {
+        client.abort(Some(h2::Reason::CANCEL));
+    }
+}
+
+/// A page, or what stands in its place, that a rule shows.
+struct Said<'r> {
+    kind: Kind,
+    rule: Option<&'r policy::Rule>,
+    proceed: Option<&'r str>,
+}
+
+impl Said<'_> {
+    /// What it says of this exchange.
+    fn notice<R>(
+        &self,
+        tenant: &Tenant,
+        request: &Request,
+        transaction: &Transaction,
+        say: impl FnOnce(&Notice<'_>) -> R,
+    ) -> R {
+        let host = request.host.text();
+        let app = &transaction.record.app;
+        say(&Notice {
+            kind: self.kind,
+            status: 403,
+            host: &host,
+            app: app.id.as_ref().map(Text::as_str),
+            activity: app.activity.as_ref().map(Text::as_str),
+            rule: self.rule.map(|rule| rule.name.as_str()),
+            message: self.rule.and_then(|rule| rule.message.as_deref()),
+            label: None,
+            contact: tenant.config.notice.contact.as_deref(),
+            organization: tenant.config.notice.organization.as_deref(),
+            reference: transaction.reference(),
+            proceed: self.proceed,
+        })
+    }
+}
+
 async fn by_rule<Io>(
     client: &mut Client<'_, Io>,
     request: &Request,
     transaction: &mut Transaction,
-    kind: Kind,
-    proceed: Option<&str>,
+    said: Said<'_>,
 ) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
     let tenant = transaction.tenant();
-    let rule = transaction.deciding_rule();
-    let rule = rule.as_ref();
-    let host = request.host.text();
-    let app = transaction.record.app.id.clone();
-    let activity = transaction.record.app.activity.clone();
-    let notice = Notice {
-        kind,
-        status: 403,
-        host: &host,
-        app: app.as_ref().map(Text::as_str),
-        activity: activity.as_ref().map(Text::as_str),
-        rule: rule.map(|rule| rule.name.as_str()),
-        message: rule.and_then(|rule| rule.message.as_deref()),
-        label: None,
-        contact: tenant.config.notice.contact.as_deref(),
-        organization: tenant.config.notice.organization.as_deref(),
-        reference: transaction.reference(),
-        proceed,
-    };
-    send(client, request, transaction, &notice).await;
+    let (response, body) =
+        said.notice(&tenant, request, transaction, |notice| notice::answer(request, notice));
+    write(client, request, transaction, response, body).await;
 }
 
 async fn send<Io>(

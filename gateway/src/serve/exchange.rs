@@ -260,6 +260,7 @@ impl Exchange<'_> {
                 self.attempt(client, request, transaction, pulse, &permit, &mut opened, &mut after);
             match outcome.await {
                 Ok(Forwarded::Done) => {
+                    self.replay.tell(transaction);
                     connections::give_back(self.flow, opened, after);
                     return Next::Continue;
                 }
@@ -274,6 +275,12 @@ impl Exchange<'_> {
                         && forward::may_retry(request, &failure, pooled, &self.replay);
                     if !again {
                         forward::give_up(&mut opened.lease);
+                        self.replay.tell(transaction);
+                        if self.replay.is_stopped() {
+                            let begun = !failure.unanswered;
+                            answer::stopped_call(client, request, transaction, begun).await;
+                            return next_after_answer(client, request);
+                        }
                         if let Some(ruled) = self.stopped.take() {
                             // What was stopped was not allowed: there is no permit to use.
                             let _permit = self.obey(client, request, transaction, ruled).await;

@@ -76,6 +76,14 @@ impl Failure {
         self.reset == Some(Reason::HTTP_1_1_REQUIRED)
     }
 
+    /// From a request body that goes no further: the client broke off, or a message was stopped.
+    fn of_upload(replay: &Replay, unanswered: bool) -> Self {
+        if replay.is_stopped() {
+            return Self { blame: Blame::Gateway, unanswered, ..Self::origin("blocked_message") };
+        }
+        Self::client("request_truncated")
+    }
+
     fn client(label: &'static str) -> Self {
         Self { blame: Blame::Client, unanswered: false, ..Self::origin(label) }
     }
@@ -213,7 +221,7 @@ async fn head<Io: AsyncRead + AsyncWrite + Unpin>(
             let mut source = replay.before(client);
             match upload.poll(&mut source, lease, context) {
                 Poll::Ready(Err(PumpError::Source(_))) => {
-                    return Poll::Ready(Err(Failure::client("request_truncated")));
+                    return Poll::Ready(Err(Failure::of_upload(replay, true)));
                 }
                 // The origin may have answered and closed: its answer is read below.
                 Poll::Ready(Err(PumpError::Sink(error))) if upload.bytes() == 0 => {
@@ -269,7 +277,7 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
             let mut source = replay.before(client);
             match upload.poll(&mut source, lease, context) {
                 Poll::Ready(Err(PumpError::Source(_))) if !download.is_done() => {
-                    return Poll::Ready(Err(Failure::client("request_truncated")));
+                    return Poll::Ready(Err(Failure::of_upload(replay, false)));
                 }
                 // The origin takes no more, or the client gives no more after the whole
                 // response: neither ends the exchange badly.
@@ -293,6 +301,8 @@ async fn bodies<Io: AsyncRead + AsyncWrite + Unpin>(
         }
         transaction.record.http.request_bytes = Some(upload.bytes());
         transaction.record.http.response_bytes = Some(download.bytes());
+        // As it goes: the session may end amid it.
+        replay.tell(transaction);
         // An origin may answer early and still want the whole request (RFC 9113 section 8.1).
         if download.is_done() && upload.is_done() {
             return Poll::Ready(Ok(()));

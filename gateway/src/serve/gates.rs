@@ -15,13 +15,14 @@ use super::exchange::Way;
 use super::flow::Flow;
 use super::hold::{self, Hold, Replay};
 use super::judge::{Asking, account_of};
+use super::message_gate;
 use super::reach::{self, Target};
 use super::transaction::Transaction;
 use crate::event::Text;
-use crate::exchange::Request;
+use crate::exchange::{Request, Version};
 use crate::snapshot::Tenant;
 use crate::verdict::accounts::Account;
-use crate::verdict::{BodyFacts, Held, Ruled, Settled};
+use crate::verdict::{BodyFacts, Held, Ruled, Settled, notice};
 
 /// What came of the gates before sending.
 pub(super) enum Cleared {
@@ -87,9 +88,15 @@ impl<'a> Exchange<'a> {
         let began = std::time::Instant::now();
         let mut ruling = self.asking(request).judge(body, Gate::RequestHead, None);
         let mut spent = began.elapsed();
-        let signs_in = ruling.shows_account && self.asking(request).minds_accounts();
+        let is_call = notice::is_call(request) && request.version == Version::Http2;
+        // A call's body may never end, and none that signs in is known.
+        let signs_in = ruling.shows_account && !is_call && self.asking(request).minds_accounts();
         if !request.body.is_none() && (ruling.needs_body() || signs_in) {
-            let held = self.hold(client, request).await;
+            let held = if is_call {
+                self.first_message(client, request).await
+            } else {
+                self.hold(client, request).await
+            };
             let Ok(held) = held else {
                 transaction.failed("request_truncated", crate::ident::Blame::Client);
                 return Cleared::Gone;
@@ -172,6 +179,22 @@ impl<'a> Exchange<'a> {
             Duration::from_millis(limits.hold_ms),
         )
         .await
+    }
+}
+
+impl Exchange<'_> {
+    async fn first_message<Io>(
+        &mut self,
+        client: &mut Client<'_, Io>,
+        request: &Request,
+    ) -> std::io::Result<Hold>
+    where
+        Io: AsyncRead + AsyncWrite + Unpin,
+    {
+        let call = message_gate::call_gate(self.flow, self.tenant, request, self.url);
+        let time_max = Duration::from_millis(self.tenant.config.limits.hold_ms);
+        let budget = &self.flow.worker.pop.holds;
+        hold::first_message(client, request, &mut self.replay, call, budget, time_max).await
     }
 }
 

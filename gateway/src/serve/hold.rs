@@ -9,7 +9,10 @@ use bytes::BytesMut;
 use policy::fact::Unobtainable;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::call_gate::CallGate;
 use super::client::Client;
+use super::message_gate;
+use super::transaction::Transaction;
 use crate::exchange::{Frame, Request, Source};
 use crate::limit::hold::{HoldBudget, HoldShare};
 use crate::verdict::Held;
@@ -30,6 +33,8 @@ pub(super) struct Replay {
     asked_for: bool,
     /// Of the process's allowance, for as long as frames are held.
     share: Option<HoldShare>,
+    /// What judges the messages of a gRPC call, where they are read.
+    pub(super) call: Option<CallGate>,
 }
 
 impl Replay {
@@ -76,6 +81,18 @@ impl Replay {
         }
     }
 
+    /// Whether a message was stopped.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.call.as_ref().is_some_and(CallGate::is_stopped)
+    }
+
+    /// Takes over what messages did so far.
+    pub(super) fn tell(&self, transaction: &mut Transaction) {
+        if let Some(call) = &self.call {
+            transaction.noted(&mut call.noted());
+        }
+    }
+
     fn note(&mut self, frame: &Frame) {
         let Some(sent) = &mut self.sent else { return };
         if let Frame::Data(data) = frame {
@@ -109,7 +126,10 @@ impl<S: Source> Source for Replaying<'_, S> {
         let frame = match held {
             Some(frame) => Some(frame),
             None if self.replay.ended => None,
-            None => ready!(self.rest.poll_frame(context))?,
+            None => match &mut self.replay.call {
+                Some(call) => ready!(call.poll_frame(self.rest, context))?,
+                None => ready!(self.rest.poll_frame(context))?,
+            },
         };
         match &frame {
             Some(frame) => self.replay.note(frame),
@@ -122,7 +142,9 @@ impl<S: Source> Source for Replaying<'_, S> {
     }
 
     fn is_ended(&self) -> bool {
-        self.replay.frames.is_empty() && (self.replay.ended || self.rest.is_ended())
+        let kept_back = self.replay.call.as_ref().is_some_and(|call| !call.is_empty());
+        let ended = self.replay.ended || (!kept_back && self.rest.is_ended());
+        self.replay.frames.is_empty() && ended
     }
 }
 
@@ -175,6 +197,50 @@ pub(super) async fn hold<Io: AsyncRead + AsyncWrite + Unpin>(
         }
     }
     Ok(facts(request, replay, size))
+}
+
+/// A call whose client has said nothing for so long is sent without its first message: the server may
+/// be the one that begins. Longer than a slow link needs for what a client sends at once.
+const SILENCE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Reads a gRPC call's body up to its first message, its end or a bound. What comes behind is judged
+/// message by message.
+///
+/// # Errors
+/// Where the client breaks off.
+pub(super) async fn first_message<Io: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut Client<'_, Io>,
+    request: &Request,
+    replay: &mut Replay,
+    mut call: CallGate,
+    budget: &HoldBudget,
+    time_max: Duration,
+) -> io::Result<Hold> {
+    replay.ask_for(client, request).await?;
+    let began = tokio::time::Instant::now();
+    let share = replay.share.insert(budget.share());
+    let (mut patience, mut room) = (SILENCE_TIME_MAX.min(time_max), true);
+    while !call.has_first() && !replay.ended {
+        let next = std::future::poll_fn(|context| call.poll_frame(client, context));
+        match tokio::time::timeout_at(began + patience, next).await {
+            Ok(frame) => {
+                let frame = frame?;
+                replay.ended = !matches!(frame, Some(Frame::Data(_)));
+                if let Some(Frame::Data(data)) = &frame {
+                    room &= share.grow(data.len());
+                }
+                replay.frames.extend(frame);
+            }
+            Err(_) if call.is_gathering() && patience < time_max => patience = time_max,
+            Err(_) if call.is_gathering() => call.give_up(Unobtainable::Timeout),
+            Err(_) => break,
+        }
+    }
+    let first = call.first().map(|first| if room { first } else { Err(Unobtainable::Bound) });
+    replay.call = Some(call);
+    // Nothing was said yet, or never will be: there is nothing that a rule could find.
+    let held = first.map_or_else(|| Ok(Held::default()), message_gate::first_held);
+    Ok(held.map_or_else(Hold::Unobtainable, Hold::Whole))
 }
 
 /// What a whole body says of the files it carries.

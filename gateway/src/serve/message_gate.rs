@@ -1,4 +1,4 @@
-//! Asks policy about the messages of one WebSocket, and notes what they did for its record.
+//! Asks policy about the messages of one WebSocket or gRPC call, and notes what they did for its record.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,19 +7,20 @@ use bytes::Bytes;
 use gateway_proto::target::canonical_path;
 use parking_lot::Mutex;
 use policy::catalog::MESSAGE;
-use policy::fact::{Gate, Unobtainable};
+use policy::fact::Gate;
 use policy::verdict::RuleIndex;
 
 use super::answer::{self, reason_label};
+use super::call_gate::CallGate;
 use super::flow::Flow;
 use super::judge::{Asking, account_of};
-use super::messages::{Holding, Judge};
+use super::message_hold::{Content, Holding, Judge};
 use crate::event::{OPERATIONS_MAX, Operation, Text};
 use crate::exchange::{Length, Request};
 use crate::snapshot::Tenant;
 use crate::verdict::{BodyFacts, Held, Ruled, Ruling};
 
-/// Largest message that is read: what the catalog looks into, and far more than a prompt has.
+/// Largest message of a WebSocket that is read: what the catalog looks into, and far more than a prompt has.
 const MESSAGE_BYTES_MAX: usize = policy::catalog::BODY_BYTES_MAX;
 
 /// What the messages since the last look did.
@@ -30,9 +31,11 @@ pub(super) struct Noted {
     /// Rules that alerted, each once.
     pub(super) alerts: Vec<Text>,
     pub(super) stop: Option<Stop>,
+    /// The largest message of a call, or the one that ended it: its type, if known, and bytes.
+    pub(super) content: Option<(Option<Text>, u64)>,
 }
 
-/// The verdict that ended the WebSocket.
+/// The verdict that ended it.
 pub(super) struct Stop {
     pub(super) action: &'static str,
     pub(super) rule: Option<Text>,
@@ -48,6 +51,13 @@ pub(super) fn reads(flow: &Flow, request: &Request) -> bool {
         && flow.worker.pop.catalog.reads_messages(&request.host.text(), path.as_str())
 }
 
+/// What carries messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    WebSocket,
+    Grpc,
+}
+
 /// What judges the messages of a WebSocket, and where it notes what they did.
 pub(super) fn gate(
     flow: &Arc<Flow>,
@@ -55,18 +65,58 @@ pub(super) fn gate(
     request: &Request,
     url: &str,
 ) -> (Judge, Holding, Arc<Mutex<Noted>>) {
-    let limits = &tenant.config.limits;
-    let holding = Holding {
-        budget: flow.worker.pop.holds.clone(),
-        bytes_max: usize::try_from(limits.hold_bytes.bytes())
-            .map_or(MESSAGE_BYTES_MAX, |bytes| bytes.min(MESSAGE_BYTES_MAX)),
-        time_max: Duration::from_millis(limits.hold_ms),
-    };
+    let asked = as_message(request);
+    let (judge, noted) = judging(flow, asked, url, Carrier::WebSocket);
+    let mut holding = holding(flow, tenant);
+    holding.bytes_max = holding.bytes_max.min(MESSAGE_BYTES_MAX);
+    (judge, holding, noted)
+}
+
+/// What judges the messages of a gRPC call.
+pub(super) fn call_gate(
+    flow: &Arc<Flow>,
+    tenant: &Tenant,
+    request: &Request,
+    url: &str,
+) -> CallGate {
+    let (judge, noted) = judging(flow, request.detached(), url, Carrier::Grpc);
+    CallGate::new(request, judge, holding(flow, tenant), noted)
+}
+
+fn judging(
+    flow: &Arc<Flow>,
+    asked: Request,
+    url: &str,
+    carrier: Carrier,
+) -> (Judge, Arc<Mutex<Noted>>) {
     let noted = Arc::new(Mutex::new(Noted::default()));
     let (flow, url, notes) = (Arc::clone(flow), url.to_owned(), Arc::clone(&noted));
-    let asked = as_message(request);
-    let judge = Box::new(move |content| judge(&flow, &asked, &url, content, &notes));
-    (judge, holding, noted)
+    let judge = Box::new(move |content| judge(&flow, &asked, &url, carrier, content, &notes));
+    (judge, noted)
+}
+
+fn holding(flow: &Flow, tenant: &Tenant) -> Holding {
+    let limits = &tenant.config.limits;
+    Holding {
+        budget: flow.worker.pop.holds.clone(),
+        bytes_max: usize::try_from(limits.hold_bytes.bytes()).unwrap_or(usize::MAX),
+        time_max: Duration::from_millis(limits.hold_ms),
+    }
+}
+
+/// What a message says of the file it carries.
+fn held(carrier: Carrier, content: Content) -> Result<Held, policy::fact::Unobtainable> {
+    let content_type: &[u8] = match carrier {
+        Carrier::WebSocket => b"application/json",
+        // Nothing that has parts.
+        Carrier::Grpc => b"",
+    };
+    content.and_then(|bytes| Held::of(content_type, bytes.into()))
+}
+
+/// The first message of a call, for the call's own verdict.
+pub(super) fn first_held(content: Content) -> Result<Held, policy::fact::Unobtainable> {
+    held(Carrier::Grpc, content)
 }
 
 /// A message as a request of its own, which is how the catalog describes them.
@@ -84,20 +134,25 @@ fn judge(
     flow: &Arc<Flow>,
     asked: &Request,
     url: &str,
-    content: Result<Vec<u8>, Unobtainable>,
+    carrier: Carrier,
+    content: Content,
     noted: &Mutex<Noted>,
 ) -> bool {
     let Some(tenant) = flow.tenant() else { return false };
     let account = account_of(flow, asked);
     let account = account.as_deref();
     let asking = Asking { flow, tenant: &tenant, url, request: asked, account };
-    let held = content.and_then(|bytes| Held::of(b"application/json", bytes.into()));
+    let held = held(carrier, content);
     let body = match &held {
         Ok(held) => BodyFacts::Held(held),
         Err(why) => BodyFacts::Unobtainable(*why),
     };
-    // Nothing of a message is known later than the message.
-    let ruling = asking.judge(body, Gate::Response, None);
+    let gate = match carrier {
+        // Nothing of such a message is known later than the message.
+        Carrier::WebSocket => Gate::Response,
+        Carrier::Grpc => Gate::RequestBody,
+    };
+    let ruling = asking.judge(body, gate, None);
     let goes_on = match &ruling.ruled {
         Ruled::Allow(_) => true,
         // There is no page to show; who has justified this before goes on.
@@ -106,11 +161,25 @@ fn judge(
         }
         Ruled::Block(_) | Ruled::Redirect | Ruled::Pending(_) => false,
     };
-    noted.lock().note(&tenant, ruling, goes_on);
+    let mut noted = noted.lock();
+    if carrier == Carrier::Grpc
+        && let Ok(held) = &held
+    {
+        noted.weigh(held, goes_on);
+    }
+    noted.note(&tenant, ruling, goes_on);
     goes_on
 }
 
 impl Noted {
+    /// Keeps what a record says of content: replay judges by it.
+    fn weigh(&mut self, held: &Held, goes_on: bool) {
+        let bytes = held.file_size.unwrap_or(0);
+        if !goes_on || self.content.as_ref().is_none_or(|(_, most)| bytes > *most) {
+            self.content = Some((held.file_type.as_deref().map(Text::copied), bytes));
+        }
+    }
+
     fn note(&mut self, tenant: &Tenant, mut ruling: Ruling, goes_on: bool) {
         let name = |rule: RuleIndex| tenant.policy.rule(rule).map(|rule| Text::copied(&rule.name));
         let rule = ruling.rule.and_then(name);

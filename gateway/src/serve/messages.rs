@@ -3,25 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::{Buf, BytesMut};
-use gateway_proto::websocket_message::{Messages, Told};
-use policy::fact::Unobtainable;
+use bytes::Buf as _;
+use gateway_proto::websocket_message::Messages;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::limit::hold::{HoldBudget, HoldShare};
-
-/// Asked with each message, or with why it cannot be had: may it go on?
-pub(super) type Judge = Box<dyn FnMut(Result<Vec<u8>, Unobtainable>) -> bool + Send>;
-
-/// What is held of messages, and how long.
-pub(super) struct Holding {
-    pub(super) budget: HoldBudget,
-    /// Of one message.
-    pub(super) bytes_max: usize,
-    pub(super) time_max: Duration,
-}
+use super::message_hold::{Framing, Gate, Holding, Judge, Stopped};
 
 /// A client's side. Read, it gives the frames that may go on, as they came. The message that may not is
 /// the last: reading it is refused, and what follows is given unread, to be dropped.
@@ -31,114 +19,18 @@ pub(super) struct Judged<Io> {
     gate: Option<Box<Gate>>,
 }
 
-struct Gate {
-    messages: Messages,
-    judge: Judge,
-    holding: Holding,
-    /// Frames of the message that is being gathered.
-    held: BytesMut,
-    /// Its part of the allowance.
-    share: Option<HoldShare>,
-    /// When it began.
-    since: Option<Instant>,
-    /// It was judged before its end, where a bound was reached.
-    decided: bool,
-    /// Frames that may go on.
-    cleared: BytesMut,
-    stopped: Stopped,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Stopped {
-    No,
-    Yes,
-    /// And the reader was told.
-    Said,
-}
-
 impl<Io> Judged<Io> {
     pub(super) fn new(io: Io, judge: Option<(Judge, Holding)>) -> Self {
-        Self { io, gate: judge.map(|(judge, holding)| Box::new(Gate::new(judge, holding))) }
+        let gate = judge.map(|(judge, holding)| {
+            let framing = Framing::WebSocket(Messages::new(holding.bytes_max));
+            Box::new(Gate::new(framing, judge, holding))
+        });
+        Self { io, gate }
     }
 
     /// Whether a message was stopped.
     pub(super) fn is_stopped(&self) -> bool {
         self.gate.as_ref().is_some_and(|gate| gate.stopped != Stopped::No)
-    }
-}
-
-impl Gate {
-    fn new(judge: Judge, holding: Holding) -> Self {
-        Self {
-            messages: Messages::new(holding.bytes_max),
-            judge,
-            holding,
-            held: BytesMut::new(),
-            share: None,
-            since: None,
-            decided: false,
-            cleared: BytesMut::new(),
-            stopped: Stopped::No,
-        }
-    }
-
-    /// Takes what has come.
-    fn take(&mut self, bytes: &[u8], now: Instant) {
-        let mut rest = bytes;
-        while !rest.is_empty() && self.stopped == Stopped::No {
-            let (count, told) = self.messages.advance(rest);
-            let Some((part, later)) = rest.split_at_checked(count) else { return };
-            rest = later;
-            self.held.extend_from_slice(part);
-            match told {
-                Some(told) => self.told(told),
-                None if self.messages.is_gathering() && !self.decided => self.hold(count, now),
-                None => self.clear(),
-            }
-        }
-    }
-
-    /// Something was told of a message, unless that was judged before.
-    fn told(&mut self, told: Told) {
-        let content = match told {
-            Told::Message(message) => Ok(message),
-            Told::TooLong => Err(Unobtainable::Bound),
-            Told::Unreadable => Err(Unobtainable::Unreadable),
-        };
-        if !std::mem::take(&mut self.decided) {
-            self.judge(content);
-        }
-        self.clear();
-    }
-
-    /// A message goes on being gathered, as far as time and memory allow.
-    fn hold(&mut self, bytes: usize, now: Instant) {
-        let since = *self.since.get_or_insert(now);
-        let share = self.share.get_or_insert_with(|| self.holding.budget.share());
-        // Twice: the frames, and what they say.
-        let why = if !share.grow(bytes * 2) {
-            Unobtainable::Bound
-        } else if now.duration_since(since) > self.holding.time_max {
-            Unobtainable::Timeout
-        } else {
-            return;
-        };
-        self.judge(Err(why));
-        self.decided = true;
-        self.clear();
-    }
-
-    fn judge(&mut self, content: Result<Vec<u8>, Unobtainable>) {
-        if !(self.judge)(content) {
-            self.stopped = Stopped::Yes;
-            self.held.clear();
-        }
-    }
-
-    /// What was held may go on, if anything is left of it.
-    fn clear(&mut self) {
-        self.cleared.unsplit(self.held.split());
-        (self.share, self.since) = (None, None);
     }
 }
 
@@ -201,11 +93,14 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use std::sync::Arc;
+    use std::time::Duration;
 
     use parking_lot::Mutex;
+    use policy::fact::Unobtainable;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+    use crate::limit::hold::HoldBudget;
 
     type Asked = Arc<Mutex<Vec<Result<Vec<u8>, Unobtainable>>>>;
 
@@ -296,26 +191,5 @@ mod tests {
             assert!(got.is_empty() && ended.is_err());
             assert_eq!(asked, [Err(why)]);
         }
-    }
-
-    #[test]
-    fn a_message_that_takes_too_long_is_asked_for_once_and_the_next_is_read() {
-        let asked = Asked::default();
-        let noted = Arc::clone(&asked);
-        let allow: Judge = Box::new(move |content| {
-            noted.lock().push(content);
-            true
-        });
-        let mut gate = Gate::new(allow, holding(1_000));
-        let (began, message) = (Instant::now(), frame(0x81, b"slow"));
-        let (first, last) = message.split_at(8);
-        gate.take(first, began);
-        assert!(gate.cleared.is_empty());
-        gate.take(b"o", began + Duration::from_secs(61));
-        assert_eq!(gate.cleared.len(), 9);
-        gate.take(last.get(1..).unwrap(), began + Duration::from_secs(62));
-        gate.take(&frame(0x81, b"next"), began + Duration::from_secs(63));
-        assert_eq!(gate.cleared.len(), message.len() + 10);
-        assert_eq!(*asked.lock(), [Err(Unobtainable::Timeout), Ok(b"next".to_vec())]);
     }
 }

@@ -4,7 +4,9 @@
 mod answer;
 mod aside;
 mod bypass;
+mod call_gate;
 mod client;
+mod coding;
 mod connections;
 mod datagram;
 mod decide;
@@ -19,6 +21,7 @@ mod intercept;
 mod issuer;
 mod judge;
 mod message_gate;
+mod message_hold;
 mod messages;
 mod notice;
 mod packets;

@@ -123,9 +123,15 @@ impl Transaction {
         self.record.verdict.block_reason = Some(reason.into());
     }
 
-    /// Takes over what messages did: of a WebSocket the record is one, and its alerts do not wait for
-    /// its end.
+    /// Takes over what messages did: of a WebSocket or a call the record is one, and its alerts do not
+    /// wait for its end.
     pub(super) fn noted(&mut self, noted: &mut Noted) {
+        if let Some((file_type, bytes)) = noted.content.take() {
+            let content = &mut self.record.content;
+            if noted.stop.is_some() || content.file_size.is_none_or(|most| bytes > most) {
+                (content.file_type, content.file_size) = (file_type, Some(bytes));
+            }
+        }
         let operations = &mut self.record.app.operations;
         for operation in noted.operations.drain(..) {
             if operations.contains(&operation) {

@@ -86,8 +86,6 @@ impl Unproven {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     fn peer(port: u16) -> SocketAddr {

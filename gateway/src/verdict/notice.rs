@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::exchange::{Request, Response};
 
+pub use grpc::{is_call, trailers};
 pub use html::{confirm, confirmed, expired};
 
 /// What happened, from the user's point of view.

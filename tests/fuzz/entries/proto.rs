@@ -8,6 +8,7 @@ use gateway_proto::dns::{Question, QuestionProblem};
 use gateway_proto::dtls::{self, DtlsHello, HelloReader};
 use gateway_proto::dtls12::PskServer;
 use gateway_proto::fields::Fields;
+use gateway_proto::grpc;
 use gateway_proto::h2;
 use gateway_proto::h3::{self, Event, FrameReader, StreamTypeReader, qpack};
 use gateway_proto::http1::{self, BodyDecoder, BodyLength, Decoded, HeadReader, Limits};
@@ -26,7 +27,7 @@ use gateway_proto::websocket_message::{Messages, Told};
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     ("http1_request", http1_request),
     ("http1_response", http1_response),
     ("http1_body", http1_body),
@@ -38,6 +39,7 @@ pub const TARGETS: [Target; 22] = [
     ("path", path),
     ("capsule", capsule),
     ("websocket", websocket_frames),
+    ("grpc", grpc_messages),
     ("multipart", multipart_form),
     ("h2_frames", h2_frames),
     ("h3_frames", h3_frames),
@@ -281,6 +283,32 @@ fn messages(stream: &[u8], step: usize) -> (Vec<Told>, bool) {
             let (count, told) = reader.advance(piece);
             assert!(count > 0 && (told.is_some() || count == piece.len()));
             assert!(told.is_none() || !reader.is_gathering());
+            all.extend(told);
+            piece = piece.get(count..).unwrap_or_default();
+        }
+    }
+    (all, reader.is_gathering())
+}
+
+/// The messages of a call are the same however its body is cut, within their bound, and whoever holds
+/// back what is being gathered holds back no message that was told.
+pub fn grpc_messages(data: &[u8]) {
+    let (step, stream) = step(data);
+    assert_eq!(told_of_call(stream, stream.len().max(1)), told_of_call(stream, step));
+}
+
+fn told_of_call(stream: &[u8], step: usize) -> (Vec<grpc::Told>, bool) {
+    const BOUND: usize = 64;
+    let mut reader = grpc::Messages::new(BOUND);
+    let mut all = Vec::new();
+    for mut piece in stream.chunks(step) {
+        while !piece.is_empty() {
+            let (count, told) = reader.advance(piece);
+            assert!(count > 0 && (told.is_some() || count == piece.len()));
+            assert!(told.is_none() || !reader.is_gathering());
+            if let Some(grpc::Told::Message { bytes, .. }) = &told {
+                assert!(bytes.len() <= BOUND);
+            }
             all.extend(told);
             piece = piece.get(count..).unwrap_or_default();
         }
@@ -552,13 +580,13 @@ pub fn h3_frames(data: &[u8]) {
     };
     assert_eq!(events(step), events(stream.len().max(1)));
     let mut kind = Bytes::copy_from_slice(stream);
-    drop(StreamTypeReader::new().next(&mut kind));
+    let _kind = StreamTypeReader::new().next(&mut kind);
 }
 
 /// A field section: what is read, written, reads the same; and the peer's instructions.
 pub fn qpack_section(data: &[u8]) {
     const MOST: usize = 4_096;
-    drop(qpack::EncoderStream.read(data));
+    let _read = qpack::EncoderStream.read(data);
     let (step, stream) = step(data);
     let whole = qpack::DecoderStream::default().read(stream);
     let mut split = qpack::DecoderStream::default();

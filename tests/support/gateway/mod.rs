@@ -18,7 +18,7 @@ pub use browser::{Browser, Url};
 pub use build::Build;
 pub use identity::Identity;
 pub use inner_network::SocketState;
-pub use process::binary;
+pub use process::{binary, cpu_of};
 
 use crate::origin::Origin;
 use process::Process;
@@ -190,10 +190,22 @@ impl Gateway {
         self.process.borrow_mut().as_mut().and_then(Process::exit_code)
     }
 
+    /// The processor time that the process has had so far.
+    #[must_use]
+    pub fn cpu(&self) -> std::time::Duration {
+        self.process.borrow().as_ref().map(Process::cpu).unwrap_or_default()
+    }
+
     /// Resident memory in bytes.
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
         self.process.borrow().as_ref().map_or(0, Process::resident_bytes)
+    }
+
+    /// CPU time of all its threads so far, in nanoseconds, by the scheduler's own account.
+    #[must_use]
+    pub fn cpu_ns(&self) -> u64 {
+        self.process.borrow().as_ref().map_or(0, Process::cpu_ns)
     }
 
     /// The states of the TCP sockets in the network of inner connections.

@@ -2,6 +2,7 @@
 //! flows, and those go the way of all streams.
 
 mod associations;
+mod channel;
 mod cstp;
 mod dtls;
 mod flows;

@@ -16,7 +16,8 @@ const UNAVAILABLE: u8 = 14;
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
 
 /// Whether the request is a gRPC call. gRPC-Web is not: its trailers are part of the body.
-pub(super) fn is_call(request: &Request) -> bool {
+#[must_use]
+pub fn is_call(request: &Request) -> bool {
     let Some(content_type) = request.fields.text("content-type") else { return false };
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     let rest = essence.get(.."application/grpc".len()).zip(essence.get("application/grpc".len()..));
@@ -30,10 +31,22 @@ pub(super) fn answer(request: &Request, notice: &Notice<'_>) -> Response {
     let content_type = request.fields.text("content-type").unwrap_or("application/grpc");
     let mut fields = Fields::new();
     fields.push("content-type", content_type.to_owned());
-    fields.push("grpc-status", status(notice).to_string());
-    fields.push("grpc-message", utf8_percent_encode(&words(notice), ENCODED).to_string());
+    say(&mut fields, notice);
     fields.push("cache-control", "no-store");
     Response::new(notice.status, fields, 0)
+}
+
+/// What ends a call whose response has begun.
+#[must_use]
+pub fn trailers(notice: &Notice<'_>) -> Fields {
+    let mut fields = Fields::new();
+    say(&mut fields, notice);
+    fields
+}
+
+fn say(fields: &mut Fields, notice: &Notice<'_>) {
+    fields.push("grpc-status", status(notice).to_string());
+    fields.push("grpc-message", utf8_percent_encode(&words(notice), ENCODED).to_string());
 }
 
 /// Clients try again on UNAVAILABLE, and on the others not.

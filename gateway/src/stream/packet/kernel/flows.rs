@@ -124,7 +124,7 @@ impl Flows {
         };
         let Some(entry) = table.by_port.get_mut(&port) else { return Ok(()) };
         let relabel = self.inward(entry, port);
-        let last = entry.from_client(&tcp, now);
+        let last = entry.client_sent(&tcp, now);
         let mut frame = Vec::with_capacity(OFFLOAD_BYTES + packet.bytes.len());
         frame.resize(OFFLOAD_BYTES, 0);
         let put = tcp.put(&relabel, &mut frame);
@@ -168,12 +168,12 @@ impl Flows {
     }
 
     /// A packet of the kernel for a connection of this session; false where there is none such.
-    pub(super) fn from_kernel(&self, tcp: &TcpPacket<'_>, piece_bytes: Option<usize>) -> bool {
+    pub(super) fn kernel_sent(&self, tcp: &TcpPacket<'_>, piece_bytes: Option<usize>) -> bool {
         let port = tcp.destination.port();
         let mut table = self.table.lock();
         let Some(entry) = table.by_port.get_mut(&port) else { return false };
         let Ends { source, destination } = entry.ends;
-        if entry.from_kernel(tcp) {
+        if entry.kernel_sent(tcp) {
             table.remove(port);
         }
         drop(table);
