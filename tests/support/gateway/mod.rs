@@ -18,7 +18,7 @@ pub use browser::{Browser, Url};
 pub use build::Build;
 pub use identity::Identity;
 pub use inner_network::SocketState;
-pub use process::binary;
+pub use process::{binary, cpu_of};
 
 use crate::origin::Origin;
 use process::Process;
@@ -188,6 +188,12 @@ impl Gateway {
     #[must_use]
     pub fn exit_code(&self) -> Option<i32> {
         self.process.borrow_mut().as_mut().and_then(Process::exit_code)
+    }
+
+    /// The processor time that the process has had so far.
+    #[must_use]
+    pub fn cpu(&self) -> std::time::Duration {
+        self.process.borrow().as_ref().map(Process::cpu).unwrap_or_default()
     }
 
     /// Resident memory in bytes.

@@ -111,6 +111,10 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
     }
 
+    pub(super) fn cpu(&self) -> Duration {
+        cpu_of(self.child.id())
+    }
+
     pub(super) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
     }
@@ -118,6 +122,19 @@ impl Process {
     fn proc(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap_or_default()
     }
+}
+
+/// The kernel counts in hundredths of a second.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The processor time that a process has had so far, its own and the kernel's for it.
+#[must_use]
+pub fn cpu_of(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    // The name before may hold anything, in brackets; then state and ten more fields.
+    let rest = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
+    let ticks: u32 = rest.split(' ').skip(11).take(2).filter_map(|it| it.parse::<u32>().ok()).sum();
+    TICK * ticks
 }
 
 impl Drop for Process {
