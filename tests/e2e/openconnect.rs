@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tests::namespace::Namespace;
 use tests::openconnect::Openconnect;
+use tests::webdriver::Chromium;
 use tests::{Gateway, Identity, Origin};
 
 const INNER: &str = "100.96.0.1";
@@ -12,33 +13,42 @@ const INNER: &str = "100.96.0.1";
 const SOON: Duration = Duration::from_secs(10);
 
 /// An origin, a gateway and a client machine behind it.
-struct World {
-    origin: Origin,
-    gateway: Gateway,
-    alice: Identity,
-    namespace: Namespace,
+pub(super) struct World {
+    pub(super) origin: Origin,
+    pub(super) gateway: Gateway,
+    pub(super) alice: Identity,
+    pub(super) namespace: Namespace,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(|build| build).await
     }
 
-    async fn with(change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build) -> Self {
+    pub(super) async fn with(
+        change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build,
+    ) -> Self {
+        Self::of(Origin::build(), change).await
+    }
+
+    pub(super) async fn of(
+        origin: tests::origin::Build,
+        change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build,
+    ) -> Self {
         let namespace = Namespace::new();
         namespace.name_server(INNER);
-        let origin = Origin::build().at(namespace.origin()).start().await;
+        let origin = origin.at(namespace.origin()).start().await;
         let gateway = change(Gateway::build(&origin).beyond(namespace.origin())).start();
         let alice = gateway.alice();
         Self { origin, gateway, alice, namespace }
     }
 
-    fn connect(&self, options: &[&str]) -> Openconnect {
+    pub(super) fn connect(&self, options: &[&str]) -> Openconnect {
         Openconnect::connect(&self.namespace, &self.gateway, &self.alice, options)
     }
 
     /// What curl on the client machine gets.
-    async fn curl(&self, url: &str, options: &[&str]) -> String {
+    pub(super) async fn curl(&self, url: &str, options: &[&str]) -> String {
         let mut command = self.namespace.command("curl");
         command
             .args(["--silent", "--show-error", "--max-time", "40", "--cacert"])
@@ -83,6 +93,50 @@ async fn a_url_and_a_certificate_are_enough_and_data_goes_over_dtls() {
         |event: &serde_json::Value| event["type"] == "session" && event["state"] == "close";
     let closed = world.gateway.await_event("acme", closed).await;
     assert!(closed["error"].is_null(), "{closed}");
+}
+
+/// What a page does besides loading: many requests at once, a WebSocket, an upload.
+const TALK: &str = r#"
+(async () => {
+  const sizes = await Promise.all([...Array(100).keys()].map(async (number) =>
+    (await (await fetch(`/bytes/${1000 + number}`)).arrayBuffer()).byteLength - number));
+  const echoed = await new Promise((resolve, reject) => {
+    const socket = new WebSocket(`wss://${location.host}/ws`);
+    socket.onopen = () => socket.send("héllo");
+    socket.onmessage = (event) => { socket.close(); resolve(event.data); };
+    socket.onerror = () => reject("the socket failed");
+  });
+  const upload = await fetch("/upload", { method: "POST", body: new Uint8Array(300000) });
+  return [sizes.filter((size) => size === 1000).length, echoed, (await upload.json()).bytes];
+})().then(done, (error) => done(String(error)));
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_without_any_proxy_setting_loads_an_intercepted_page() {
+    let world = World::with(|build| build.host("www.dropbox.com")).await;
+    let client = world.connect(&[]);
+    client.wait_for("Established DTLS connection", SOON);
+    let url = world.origin.url("www.dropbox.com", "/page");
+    let (namespace, alice) = (world.namespace, world.alice);
+    let browse = move || {
+        let browser = Chromium::start_in(&namespace, &alice);
+        browser.open(&url);
+        browser.find("//h1[text()='Origin page']");
+        (browser.run_until_done(TALK), namespace)
+    };
+    let (said, _namespace) = tokio::task::spawn_blocking(browse).await.expect("the browser");
+    assert_eq!(said, serde_json::json!([100, "héllo", 300_000]));
+    let event = world.gateway.await_transaction("acme", "dropbox.com").await;
+    for (field, value) in [
+        ("access_method", "openconnect"),
+        ("user", "alice@acme.test"),
+        ("app", "dropbox"),
+        ("host", "www.dropbox.com"),
+    ] {
+        assert_eq!(event[field], value, "{field} of {event}");
+    }
+    assert!(event["user_agent"].as_str().is_some_and(|it| it.contains("Chrome")), "{event}");
+    assert_eq!(event["decrypted"], true, "{event}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! Chromium, driven as a person would: WebDriver over plain HTTP to the `chromedriver` command.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use base64::Engine as _;
 use serde_json::{Value, json};
 
 use crate::Identity;
+use crate::namespace::Namespace;
 
 /// No page of a test takes longer; what is waited for is there much sooner.
 const WAIT: Duration = Duration::from_secs(60);
@@ -19,7 +20,7 @@ const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 /// A headless Chromium with a profile of its own. Its calls block.
 pub struct Chromium {
     driver: Child,
-    port: u16,
+    address: (Ipv4Addr, u16),
     session: String,
 }
 
@@ -31,8 +32,22 @@ impl Chromium {
     /// Starts it behind the proxy `proxy` (`host:port`), trusting the identity's interception CA.
     #[must_use]
     pub fn start(identity: &Identity, proxy: &str) -> Self {
+        let ways = [&format!("--proxy-server=http://{proxy}"), "--proxy-bypass-list=<-loopback>"];
+        Self::launch(identity, Command::new("chromedriver"), Ipv4Addr::LOCALHOST, &ways)
+    }
+
+    /// Starts it on a client machine, without a proxy, trusting the identity's interception CA.
+    #[must_use]
+    pub fn start_in(namespace: &Namespace, identity: &Identity) -> Self {
+        let mut driver = namespace.command("chromedriver");
+        // We reach it over the machine's link, since its loopback is not ours.
+        driver.arg(format!("--allowed-ips={}", namespace.gateway()));
+        Self::launch(identity, driver, namespace.client(), &[])
+    }
+
+    fn launch(identity: &Identity, mut driver: Command, at: Ipv4Addr, more: &[&str]) -> Self {
         let home = home(identity);
-        let mut driver = Command::new("chromedriver")
+        let mut driver = driver
             .arg("--port=0")
             .env("HOME", &home)
             .stdin(Stdio::null())
@@ -45,9 +60,10 @@ impl Chromium {
             let (_, port) = line.split_once("successfully on port ")?;
             port.trim_end_matches('.').parse().ok()
         });
-        let mut browser =
-            Self { driver, port: port.expect("chromedriver's port"), session: String::new() };
-        let arguments = [
+        let address = (at, port.expect("chromedriver's port"));
+        let mut browser = Self { driver, address, session: String::new() };
+        let profile = format!("--user-data-dir={}", home.join("profile").display());
+        let mut arguments = vec![
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
@@ -56,10 +72,9 @@ impl Chromium {
             "--disable-background-networking",
             "--disable-component-update",
             "--window-size=900,900",
-            &format!("--user-data-dir={}", home.join("profile").display()),
-            &format!("--proxy-server=http://{proxy}"),
-            "--proxy-bypass-list=<-loopback>",
+            &profile,
         ];
+        arguments.extend(more);
         let wait = u64::try_from(WAIT.as_millis()).expect("a minute");
         let wanted = json!({"capabilities": {"alwaysMatch": {
             "browserName": "chrome",
@@ -146,7 +161,7 @@ impl Chromium {
     /// The `value` of chromedriver's answer.
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("chromedriver");
+        let mut stream = TcpStream::connect(self.address).expect("chromedriver");
         stream.set_read_timeout(Some(WAIT * 2)).expect("a timeout");
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\

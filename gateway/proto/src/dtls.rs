@@ -2,6 +2,7 @@
 //! section 4.2): which tenant it asks for, which versions it offers, and the session it points at.
 
 use crate::client_hello::{ClientHello, HelloProblem};
+use crate::ranges::Ranges;
 
 /// The longest hello. A post-quantum key share is 1.2 KiB; nobody sends ten of them, and every stranger
 /// may make us keep this much.
@@ -21,8 +22,8 @@ const CLIENT_HELLO: u8 = 1;
 #[derive(Debug, Default)]
 pub struct HelloReader {
     message: Vec<u8>,
-    /// Which bytes of the message have come, in order, never touching.
-    parts: Vec<(usize, usize)>,
+    /// Which bytes of the message have come.
+    parts: Ranges,
     sequence: u16,
     begun: bool,
 }
@@ -82,6 +83,23 @@ pub fn is_first_flight(datagram: &[u8]) -> bool {
     )
 }
 
+/// The `random` by which a ServerHello is a HelloRetryRequest (RFC 8446 section 4.1.3).
+const RETRY_RANDOM: [u8; 32] = [
+    0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91,
+    0xc2, 0xa2, 0x11, 0x16, 0x7a, 0xbb, 0x8c, 0x5e, 0x07, 0x9e, 0x09, 0xe2, 0xc8, 0xa8, 0x33, 0x9c,
+];
+
+/// Whether a server's datagram asks the client for another hello: what is sent to an address that nobody
+/// has proven yet.
+#[must_use]
+pub fn is_hello_retry(datagram: &[u8]) -> bool {
+    const SERVER_HELLO: u8 = 2;
+    const RANDOM: usize = RECORD_HEADER_BYTES + FRAGMENT_HEADER_BYTES + 2;
+    datagram.first() == Some(&HANDSHAKE)
+        && datagram.get(RECORD_HEADER_BYTES) == Some(&SERVER_HELLO)
+        && datagram.get(RANDOM..RANDOM + RETRY_RANDOM.len()) == Some(RETRY_RANDOM.as_slice())
+}
+
 impl HelloReader {
     #[must_use]
     pub fn new() -> Self {
@@ -110,7 +128,7 @@ impl HelloReader {
     }
 
     fn is_whole(&self) -> bool {
-        self.begun && self.parts == [(0, self.message.len())]
+        self.begun && self.parts.prefix() == self.message.len()
     }
 
     fn fragments(&mut self, mut record: &[u8]) -> Result<(), HelloProblem> {
@@ -140,25 +158,8 @@ impl HelloReader {
         let end = fragment.offset + fragment.bytes.len();
         let place = self.message.get_mut(fragment.offset..end).ok_or(HelloProblem::Malformed)?;
         place.copy_from_slice(fragment.bytes);
-        self.note(fragment.offset, end)
-    }
-
-    /// Adds a range to those that have come, joined with what it touches.
-    fn note(&mut self, mut start: usize, mut end: usize) -> Result<(), HelloProblem> {
-        self.parts.retain(|(from, to)| {
-            let touches = *from <= end && *to >= start;
-            if touches {
-                start = start.min(*from);
-                end = end.max(*to);
-            }
-            !touches
-        });
-        if self.parts.len() >= PARTS_MAX {
-            return Err(HelloProblem::TooLong);
-        }
-        let at = self.parts.partition_point(|(from, _)| *from < start);
-        self.parts.insert(at, (start, end));
-        Ok(())
+        let added = self.parts.add(fragment.offset, end, PARTS_MAX);
+        added.map_err(|_| HelloProblem::TooLong)
     }
 }
 

@@ -18,6 +18,8 @@ use super::scalar::{ByteSize, TokenHash};
 pub struct TenantConfig {
     /// How a tunnel's user is known.
     pub identity: Identity,
+    /// What clients of the OpenConnect protocol may do that others may not.
+    pub openconnect: Openconnect,
     /// Users of the explicit listeners, who show a name and a token.
     pub tokens: Vec<UserToken>,
     /// What happens when an origin's TLS is at fault.
@@ -85,6 +87,15 @@ impl Default for Identity {
             leeway_s: 30,
         }
     }
+}
+
+/// What clients of the OpenConnect protocol may do that others may not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Openconnect {
+    /// Whether clients that cannot speak TLS 1.3 get a tunnel over TLS 1.2: with a client certificate
+    /// always, forward secrecy and the extended master secret, and for this protocol alone.
+    pub tls_1_2: bool,
 }
 
 /// What a client must show.

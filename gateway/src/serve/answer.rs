@@ -339,7 +339,7 @@ pub(super) async fn stopped_call<Io>(
     if !begun {
         return by_rule(client, request, transaction, said).await;
     }
-    let trailers = said.notice(&tenant, request, transaction, |notice| notice::trailers(notice));
+    let trailers = said.notice(&tenant, request, transaction, notice::trailers);
     let ending = async {
         std::future::poll_fn(|context| client.poll_ready(context)).await?;
         client.send(Frame::Trailers(Box::new(trailers)))?;

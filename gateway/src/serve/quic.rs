@@ -135,7 +135,7 @@ async fn meet(worker: &Arc<Worker>, endpoint: &QuicEndpoint, incoming: Incoming)
                 worker.pop.tenancy(&tenant).tunnel.remember(identity);
             }
             let credential = identity.map(Credential::Certificate);
-            let facts = TunnelTls { version: "1.3", kx, http2: false };
+            let facts = TunnelTls { version: "1.3", kx, http2: false, bootstrap_only: false };
             return Some(Met { connection, tenant, credential, facts });
         }
         Ok(Err(error)) => refusal(&seen, &error),

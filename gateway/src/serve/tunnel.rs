@@ -230,6 +230,11 @@ async fn plain_tunnel(worker: Arc<Worker>, mut io: Io, plain: Plain) {
         {
             return Box::pin(openconnect(worker, io, plain, first)).await;
         }
+        if facts.as_ref().is_some_and(|facts| facts.bootstrap_only) {
+            let refusal =
+                Refusal { tenant: Some(tenant.name.clone()), reason: RefusalReason::OldTls };
+            return refused::record(&worker, *peer, *access, &refusal);
+        }
         let shown = first.head.fields.text("proxy-authorization");
         let credential = match (credential, access) {
             (Some(credential), _) => Ok(credential.clone()),

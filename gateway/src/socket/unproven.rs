@@ -86,7 +86,6 @@ impl Unproven {
 
 #[cfg(test)]
 mod tests {
-
     use super::*;
 
     fn peer(port: u16) -> SocketAddr {

@@ -9,7 +9,7 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier as _;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{CertificateError, ServerConfig};
+use rustls::{CertificateError, ProtocolVersion, ServerConfig, SupportedProtocolVersion};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
@@ -60,6 +60,8 @@ pub enum RefusalReason {
     NoToken,
     #[error("the token was refused: {0}")]
     BadToken(&'static str),
+    #[error("over TLS 1.2 nothing but OpenConnect is served")]
+    OldTls,
     #[error("the gateway's limit of tunnels is reached")]
     TooManyTunnels,
 }
@@ -83,6 +85,7 @@ impl RefusalReason {
             Self::Gateway(_) => "gateway",
             Self::NoToken => "no_token",
             Self::BadToken(_) => "bad_token",
+            Self::OldTls => "old_tls",
             Self::TooManyTunnels => "too_many_tunnels",
         }
     }
@@ -118,6 +121,16 @@ pub struct TunnelTls {
     pub version: &'static str,
     pub kx: Option<String>,
     pub http2: bool,
+    /// Below TLS 1.3: for OpenConnect's bootstrap and nothing else.
+    pub bootstrap_only: bool,
+}
+
+impl TunnelTls {
+    /// A DTLS 1.3 tunnel's.
+    #[must_use]
+    pub fn dtls() -> Self {
+        Self { version: "DTLS 1.3", kx: None, http2: false, bootstrap_only: false }
+    }
 }
 
 /// One tenant's server configuration, built once per generation of the tenant and certificate of
@@ -131,7 +144,18 @@ struct Built {
     generation: u64,
     certificate: Arc<CertifiedKey>,
     tls: Arc<ServerConfig>,
+    /// For clients that may be old OpenConnect ones, where the tenant lets them in.
+    old: Option<Arc<ServerConfig>>,
     quic: Arc<ServerConfig>,
+}
+
+impl Built {
+    /// The configuration for a TLS client that offers application protocols, or none. Browsers and other
+    /// users of proxies offer some, OpenConnect clients none.
+    fn for_client(&self, offers_protocols: bool) -> Arc<ServerConfig> {
+        let old = self.old.as_ref().filter(|_| !offers_protocols);
+        Arc::clone(old.unwrap_or(&self.tls))
+    }
 }
 
 impl Default for TunnelConfig {
@@ -152,14 +176,17 @@ impl TunnelConfig {
         {
             return Ok(current);
         }
-        let config = build(tenant, &self.known, &certificate)
-            .map_err(|error| RefusalReason::Gateway(error.to_string()))?;
+        let failed = |error: rustls::Error| RefusalReason::Gateway(error.to_string());
+        let config = build(tenant, &self.known, &certificate).map_err(failed)?;
+        let old = tenant.config.openconnect.tls_1_2;
+        let old = old.then(|| build_old(tenant, &self.known, &certificate)).transpose();
         let mut quic = config.clone();
         quic.alpn_protocols = vec![b"h3".to_vec()];
         let built = Arc::new(Built {
             generation: tenant.generation,
             certificate,
             tls: Arc::new(config),
+            old: old.map_err(failed)?.map(Arc::new),
             quic: Arc::new(quic),
         });
         self.current.store(Some(Arc::clone(&built)));
@@ -207,23 +234,52 @@ impl TunnelConfig {
     }
 }
 
-/// Ticket keys and session storage would live in the tenant's own configuration (CASES TI-01,
-/// TI-02), but resumption is off: a resumed session would carry an identity past its revocation.
 fn build(
     tenant: &Arc<Tenant>,
     known: &Arc<KnownDevices>,
     certificate: &Arc<CertifiedKey>,
 ) -> Result<ServerConfig, rustls::Error> {
+    let mandatory = tenant.config.identity.require == Require::Certificate;
+    let versions = &[&rustls::version::TLS13];
+    let mut config = build_with(tenant, known, certificate, mandatory, versions)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// With TLS 1.2 beside 1.3, so that a client which knows both notices a downgrade. The library's suites
+/// of 1.2 are all ECDHE with an AEAD, and it never renegotiates. Without the extended master secret the
+/// key that is exported for the DTLS channel would not be bound to this connection (RFC 7627).
+fn build_old(
+    tenant: &Arc<Tenant>,
+    known: &Arc<KnownDevices>,
+    certificate: &Arc<CertifiedKey>,
+) -> Result<ServerConfig, rustls::Error> {
+    let versions = &[&rustls::version::TLS13, &rustls::version::TLS12];
+    // OpenConnect clients are known by their certificates, and in 1.2 only they are served. One that can
+    // speak 1.3 may show a token instead, as everywhere; who shows nothing in 1.2 gets nothing.
+    let mandatory = tenant.config.identity.require == Require::Certificate;
+    let mut config = build_with(tenant, known, certificate, mandatory, versions)?;
+    config.require_ems = true;
+    Ok(config)
+}
+
+/// Ticket keys and session storage would live in the tenant's own configuration (CASES TI-01,
+/// TI-02), but resumption is off: a resumed session would carry an identity past its revocation.
+fn build_with(
+    tenant: &Arc<Tenant>,
+    known: &Arc<KnownDevices>,
+    certificate: &Arc<CertifiedKey>,
+    mandatory: bool,
+    versions: &[&'static SupportedProtocolVersion],
+) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let algorithms = provider.signature_verification_algorithms;
-    let mandatory = tenant.config.identity.require == Require::Certificate;
     let verifier =
         Arc::new(DeviceVerifier::new(Arc::clone(tenant), Arc::clone(known), mandatory, algorithms));
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_protocol_versions(versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(OneCertificate(Arc::clone(certificate))));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.max_early_data_size = 0;
@@ -272,8 +328,9 @@ async fn handshake(
     let tenant = hello.server_name().and_then(|name| snapshot.tenant_by_name(name));
     let tenant = tenant.ok_or(RefusalReason::UnknownTenant)?;
     *known = Some(tenant.name.clone());
+    let offers_protocols = hello.alpn().is_some();
     let cached = config_of(&tenant);
-    let config = Arc::clone(&cached.of(&tenant, snapshot)?.tls);
+    let config = cached.of(&tenant, snapshot)?.for_client(offers_protocols);
     let tls = start.into_stream(config).await.map_err(|error| refusal(&error))?;
     let (_, connection) = tls.get_ref();
     let identity = match connection.peer_certificates().and_then(<[_]>::first) {
@@ -285,10 +342,12 @@ async fn handshake(
         }
         None => None,
     };
+    let bootstrap_only = connection.protocol_version() != Some(ProtocolVersion::TLSv1_3);
     let facts = TunnelTls {
-        version: "1.3",
+        version: if bootstrap_only { "1.2" } else { "1.3" },
         kx: connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name())),
         http2: connection.alpn_protocol() == Some(b"h2"),
+        bootstrap_only,
     };
     Ok(Accepted { tls, tenant, identity, facts })
 }

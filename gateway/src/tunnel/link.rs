@@ -93,6 +93,11 @@ impl Link {
     /// Notes that the client was heard on `channel`, which drains from now on.
     pub fn heard(&self, channel: Channel) {
         self.alive();
+        self.hand_over(channel);
+    }
+
+    /// Lets `channel` drain from now on.
+    pub fn hand_over(&self, channel: Channel) {
         if self.active.swap(channel.0, Ordering::AcqRel) != channel.0 {
             self.changed.notify_waiters();
         }

@@ -64,6 +64,19 @@ impl DtlsTo {
         self
     }
 
+    /// Handshakes in datagrams of at most so many bytes, so that messages are cut into pieces.
+    #[must_use]
+    pub fn handshake_mtu(mut self, bytes: usize) -> Self {
+        self.secured = self.secured.handshake_mtu(bytes);
+        self
+    }
+
+    /// What a [`RawDtls`](super::secure::RawDtls) of this device needs.
+    #[must_use]
+    pub fn secured(&self) -> Dtls13Config {
+        self.secured.clone()
+    }
+
     /// Datagrams or nothing.
     #[must_use]
     pub fn without_fallback(mut self) -> Self {

@@ -202,6 +202,12 @@ impl Gateway {
         self.process.borrow().as_ref().map_or(0, Process::resident_bytes)
     }
 
+    /// CPU time of all its threads so far, in nanoseconds, by the scheduler's own account.
+    #[must_use]
+    pub fn cpu_ns(&self) -> u64 {
+        self.process.borrow().as_ref().map_or(0, Process::cpu_ns)
+    }
+
     /// The states of the TCP sockets in the network of inner connections.
     #[must_use]
     pub fn inner_sockets(&self) -> Vec<SocketState> {

@@ -96,6 +96,15 @@ impl Process {
         None
     }
 
+    pub(super) fn cpu_ns(&self) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let spent = |task: std::fs::DirEntry| -> Option<u64> {
+            let account = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            account.split(' ').next()?.parse().ok()
+        };
+        tasks.into_iter().flatten().flatten().filter_map(spent).sum()
+    }
+
     pub(super) fn resident_bytes(&self) -> u64 {
         let status = self.proc("status");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

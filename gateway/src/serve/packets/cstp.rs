@@ -152,8 +152,9 @@ async fn tunnel(worker: Arc<Worker>, mut it: Bootstrap, first: &First, counted: 
         dtls,
     };
     if http1::answer(&mut it.tls, 200, &reply.fields(), b"").await.is_ok() {
-        packets.link.heard(attached.channel);
+        packets.tls_up(attached.channel);
         run(&attached, *it.tls, first.rest.clone()).await;
+        packets.tls_down(attached.channel);
     }
 }
 

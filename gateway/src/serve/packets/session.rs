@@ -44,6 +44,8 @@ pub(super) struct PacketSession {
     channels: watch::Sender<usize>,
     /// The live DTLS channel.
     dtls: Mutex<Option<Channel>>,
+    /// The live channel inside TLS.
+    tls: Mutex<Option<Channel>>,
     /// Somebody wants to know whether the client lives: its DTLS channel asks.
     pub(super) asked: Notify,
     /// Its channels must end.
@@ -122,6 +124,7 @@ impl PacketSession {
             cookie: Mutex::new(cookie),
             channels: watch::Sender::new(0),
             dtls: Mutex::default(),
+            tls: Mutex::default(),
             asked: Notify::new(),
             over: CancellationToken::new(),
             worker: Arc::clone(worker),
@@ -192,8 +195,22 @@ impl PacketSession {
         self.link.heard(channel);
     }
 
+    /// What there is for the client goes over TLS from now on, even before it says a word there.
     pub(super) fn dtls_down(&self, channel: Channel) {
-        self.dtls.lock().take_if(|live| *live == channel);
+        if self.dtls.lock().take_if(|live| *live == channel).is_some()
+            && let Some(tls) = *self.tls.lock()
+        {
+            self.link.hand_over(tls);
+        }
+    }
+
+    pub(super) fn tls_up(&self, channel: Channel) {
+        *self.tls.lock() = Some(channel);
+        self.link.heard(channel);
+    }
+
+    pub(super) fn tls_down(&self, channel: Channel) {
+        self.tls.lock().take_if(|live| *live == channel);
     }
 
     pub(super) fn has_a_cookie(&self) -> bool {

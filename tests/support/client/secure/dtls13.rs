@@ -69,6 +69,17 @@ impl Dtls13Config {
         Ok(Self { config: Arc::new(config), certificate, verifier, proof })
     }
 
+    /// The same with handshake datagrams of at most so many bytes.
+    ///
+    /// # Panics
+    /// Where the library takes no such bound.
+    #[must_use]
+    pub fn handshake_mtu(mut self, bytes: usize) -> Self {
+        let config = Config::builder().mtu(bytes).flight_start_rto(RETRANSMIT).build();
+        self.config = Arc::new(config.expect("a bound that the library takes"));
+        self
+    }
+
     /// The same with another demand.
     #[must_use]
     pub fn with(mut self, proof: Proof) -> Self {

@@ -4,11 +4,13 @@
 mod dtls13;
 mod liveness;
 mod psk12;
+mod raw;
 
 pub use dtls13::{Dtls13, Dtls13Config, Proof};
 pub use liveness::{Liveness, Patience, Pulse};
 pub use psk12::Psk12;
 pub(crate) use psk12::server as psk12_server;
+pub use raw::RawDtls;
 
 use std::time::Instant;
 

@@ -77,7 +77,7 @@ impl Entry {
     }
 
     /// A packet comes from the client; whether it is the last.
-    pub(super) fn from_client(&mut self, packet: &TcpPacket<'_>, now: Instant) -> bool {
+    pub(super) fn client_sent(&mut self, packet: &TcpPacket<'_>, now: Instant) -> bool {
         self.touched = now;
         self.client.says(packet);
         self.kernel.hears(packet.acknowledged());
@@ -85,7 +85,7 @@ impl Entry {
     }
 
     /// A packet goes to the client; whether it is the last.
-    pub(super) fn from_kernel(&mut self, packet: &TcpPacket<'_>) -> bool {
+    pub(super) fn kernel_sent(&mut self, packet: &TcpPacket<'_>) -> bool {
         self.kernel.says(packet);
         self.client.hears(packet.acknowledged());
         packet.rst() || self.is_over()

@@ -144,7 +144,7 @@ impl Kernel {
         // What else a network stack says by itself is for nobody.
         let Some(tcp) = TcpPacket::read(packet) else { return };
         let flows = self.of(tcp.destination.ip());
-        if flows.is_some_and(|flows| flows.from_kernel(&tcp, piece_bytes)) || tcp.rst() {
+        if flows.is_some_and(|flows| flows.kernel_sent(&tcp, piece_bytes)) || tcp.rst() {
             return;
         }
         // The connection is over for everybody but the kernel.

@@ -45,12 +45,12 @@ impl Talk {
 
     fn client(&mut self, sequence: u32, acknowledges: u32, flags: u8, data: usize) -> bool {
         let packet = packet(sequence, acknowledges, flags, data);
-        self.entry.from_client(&TcpPacket::read(&packet).unwrap(), self.now)
+        self.entry.client_sent(&TcpPacket::read(&packet).unwrap(), self.now)
     }
 
     fn kernel(&mut self, sequence: u32, acknowledges: u32, flags: u8, data: usize) -> bool {
         let packet = packet(sequence, acknowledges, flags, data);
-        self.entry.from_kernel(&TcpPacket::read(&packet).unwrap())
+        self.entry.kernel_sent(&TcpPacket::read(&packet).unwrap())
     }
 }
 
