@@ -14,11 +14,11 @@ use super::store::Batch;
 const BYTES_MAX: usize = 32 * 1024 * 1024;
 /// What a tenant has on average when more of it would not make it cheaper.
 const TENANT_BYTES_ENOUGH: usize = 16 * 1024;
-/// Lines wait this long for each tenant that has some: opening files takes a tenth of a core at
+/// Lines wait this long for each tenant that has some: opening files takes a twentieth of a core at
 /// most.
-const TIME_PER_TENANT: Duration = Duration::from_micros(100);
+const TIME_PER_TENANT: Duration = Duration::from_micros(160);
 /// No line waits longer: whoever follows a log sees it within a second.
-const TIME_MAX: Duration = Duration::from_millis(500);
+const TIME_MAX: Duration = Duration::from_millis(800);
 
 #[derive(Default)]
 pub(super) struct Parked {
@@ -112,9 +112,9 @@ mod tests {
         let after = |milliseconds| now + Duration::from_millis(milliseconds);
         assert!(parked(1, 1, now).is_due(after(1)));
         let some = parked(1_000, 1, now);
-        assert!(!some.is_due(after(99)) && some.is_due(after(100)));
+        assert!(!some.is_due(after(159)) && some.is_due(after(160)));
         let many = parked(9_000, 1, now);
-        assert!(!many.is_due(after(499)) && many.is_due(after(500)));
+        assert!(!many.is_due(after(799)) && many.is_due(after(800)));
         assert!(!Parked::default().is_due(after(1_000_000)));
     }
 
