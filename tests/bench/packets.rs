@@ -190,7 +190,9 @@ fn download(world: &World, way: Way) -> f64 {
         }
         Way::Openconnect(backend) => {
             let gateway = world.gateway(backend);
-            let client = Openconnect::connect(&world.namespace, gateway, &gateway.alice(), &[]);
+            // A device of its own: with alice's it would go on as her DTLS session.
+            let bob = gateway.enroll("acme", "bob@acme.test", "laptop-2");
+            let client = Openconnect::connect(&world.namespace, gateway, &bob, &[]);
             client.wait_for("Established DTLS connection", SPAN);
             let rate = world.inside(async || take(TcpStream::connect(origin).await.unwrap()).await);
             drop(client);
@@ -271,7 +273,7 @@ fn page_loads(world: &World, way: &str) -> Vec<Duration> {
     let browser = gateway.browser().http(Http::Two).through(outside(world, gateway));
     let to = dtls(world, backend);
     let congestion = if way == "TLS, cubic" { "cubic" } else { "bbr" };
-    std::fs::write("/proc/sys/net/ipv4/tcp_congestion_control", congestion).unwrap();
+    world.namespace.congestion(congestion);
     let origin = SocketAddr::from((world.namespace.origin(), world.origin.port()));
     let authority = format!("site.test:{}", world.origin.port());
     let is_tls = way.starts_with("TLS");

@@ -104,6 +104,26 @@ async fn quic_tunnels_carry_a_load() {
     assert!(events.iter().all(|event| event["access_method"] == "quic"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn http3_goes_inside_tunnels_of_every_kind() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let url = origin.url("site.test", "/bytes/1000");
+    for method in ["tls", "quic", "openconnect"] {
+        let mut more = vec!["--method", method, "--inner", "http3", "--streams", "3"];
+        more.extend(["--rate", "50", "--duration", "2", "--json", "--url", &url]);
+        let run = load(arguments(&gateway, &more)).await;
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(run.status.success(), "{method}: {text}{}", String::from_utf8_lossy(&run.stderr));
+        let result: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(result["received_bytes"], 100_000, "{method}: {text}");
+        let inside = |event: &serde_json::Value| {
+            event["access_method"] == method && event["http_version"] == "HTTP/3"
+        };
+        drop(gateway.await_event("acme", inside).await);
+    }
+}
+
 /// The packet methods against the kit's own small gateway, which shows the generator alone.
 #[tokio::test(flavor = "multi_thread")]
 async fn packet_tunnels_carry_a_load() {

@@ -13,33 +13,42 @@ const INNER: &str = "100.96.0.1";
 const SOON: Duration = Duration::from_secs(10);
 
 /// An origin, a gateway and a client machine behind it.
-struct World {
-    origin: Origin,
-    gateway: Gateway,
-    alice: Identity,
-    namespace: Namespace,
+pub(super) struct World {
+    pub(super) origin: Origin,
+    pub(super) gateway: Gateway,
+    pub(super) alice: Identity,
+    pub(super) namespace: Namespace,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(|build| build).await
     }
 
-    async fn with(change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build) -> Self {
+    pub(super) async fn with(
+        change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build,
+    ) -> Self {
+        Self::of(Origin::build(), change).await
+    }
+
+    pub(super) async fn of(
+        origin: tests::origin::Build,
+        change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build,
+    ) -> Self {
         let namespace = Namespace::new();
         namespace.name_server(INNER);
-        let origin = Origin::build().at(namespace.origin()).start().await;
+        let origin = origin.at(namespace.origin()).start().await;
         let gateway = change(Gateway::build(&origin).beyond(namespace.origin())).start();
         let alice = gateway.alice();
         Self { origin, gateway, alice, namespace }
     }
 
-    fn connect(&self, options: &[&str]) -> Openconnect {
+    pub(super) fn connect(&self, options: &[&str]) -> Openconnect {
         Openconnect::connect(&self.namespace, &self.gateway, &self.alice, options)
     }
 
     /// What curl on the client machine gets.
-    async fn curl(&self, url: &str, options: &[&str]) -> String {
+    pub(super) async fn curl(&self, url: &str, options: &[&str]) -> String {
         let mut command = self.namespace.command("curl");
         command
             .args(["--silent", "--show-error", "--max-time", "40", "--cacert"])

@@ -12,6 +12,7 @@
 
 mod gauge;
 mod histogram;
+mod inside;
 mod mix;
 mod packets;
 mod report;
@@ -64,9 +65,9 @@ pub(crate) struct Options {
     /// Protocol towards the gateway; with http1 each stream is a tunnel of its own
     #[arg(long, value_enum, default_value_t = Version::Http2)]
     leg: Version,
-    /// Protocol inside the intercepted TLS
-    #[arg(long, value_enum, default_value_t = Version::Http1)]
-    inner: Version,
+    /// Protocol inside the intercepted TLS; http3 is over the tunnel's UDP
+    #[arg(long, value_enum, default_value_t = InnerVersion::Http1)]
+    inner: InnerVersion,
     /// Tunnels held at once
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     tunnels: u32,
@@ -103,6 +104,13 @@ pub(crate) enum Method {
 pub(crate) enum Version {
     Http1,
     Http2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum InnerVersion {
+    Http1,
+    Http2,
+    Http3,
 }
 
 fn main() -> ExitCode {

@@ -34,17 +34,27 @@ impl PacketsTo {
     }
 }
 
-/// A TCP connection to `host:port` through a tunnel, the name looked up through it as well.
-pub(crate) async fn open(tunnel: &PacketTunnel, authority: &str) -> Result<BoxStream, ClientError> {
-    let wrong = || ClientError::Unsupported(format!("`{authority}` is not HOST:PORT"));
-    let (host, port) = authority.rsplit_once(':').ok_or_else(wrong)?;
-    let port: u16 = port.parse().map_err(|_| wrong())?;
+/// Where a host is, looked up through a tunnel.
+pub(crate) async fn address(
+    tunnel: &PacketTunnel,
+    host: &str,
+    port: u16,
+) -> Result<SocketAddr, ClientError> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let address = match host.parse::<IpAddr>() {
         Ok(address) => address,
         Err(_) => resolve(tunnel, host).await?,
     };
-    Ok(Box::new(tunnel.stack().connect((address, port).into()).await?))
+    Ok((address, port).into())
+}
+
+/// A TCP connection to `host:port` through a tunnel, the name looked up through it as well.
+pub(crate) async fn open(tunnel: &PacketTunnel, authority: &str) -> Result<BoxStream, ClientError> {
+    let wrong = || ClientError::Unsupported(format!("`{authority}` is not HOST:PORT"));
+    let (host, port) = authority.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    let address = address(tunnel, host, port).await?;
+    Ok(Box::new(tunnel.stack().connect(address).await?))
 }
 
 async fn resolve(tunnel: &PacketTunnel, host: &str) -> Result<IpAddr, ClientError> {

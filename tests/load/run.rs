@@ -7,13 +7,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ::tests::client::error::ClientError;
-use ::tests::client::inner::Inner;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::Options;
 use crate::gauge::{Clock, Gauge};
 use crate::histogram::Histogram;
+use crate::inside::Inside;
 use crate::mix::Mix;
 use crate::packets::Carried;
 use crate::target::{Held, Target};
@@ -243,7 +243,7 @@ async fn stream(
     up: tokio::sync::oneshot::Sender<()>,
 ) -> Tally {
     let mut tally = Tally::new();
-    let mut connections: HashMap<String, Inner> = HashMap::new();
+    let mut connections: HashMap<String, Inside> = HashMap::new();
     let mut count = usize::try_from(number).unwrap_or(0);
     if let Some(entry) = shared.mix.at(count) {
         let connected = {
@@ -277,7 +277,7 @@ async fn request(
     shared: &Shared,
     tunnel: Option<&Held>,
     count: usize,
-    connections: &mut HashMap<String, Inner>,
+    connections: &mut HashMap<String, Inside>,
     due: Instant,
     tally: &mut Tally,
 ) -> bool {

@@ -18,9 +18,10 @@ use rustls::ClientConfig;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::inside::{self, Inside};
 use crate::mix::Entry;
 use crate::packets::{self, PacketsTo};
-use crate::{Method, Options, Version};
+use crate::{InnerVersion, Method, Options, Version};
 
 /// How a stream comes to be.
 #[derive(Clone)]
@@ -42,14 +43,19 @@ pub(crate) enum Held {
 pub(crate) struct Target {
     pub(crate) via: Via,
     inner: Arc<ClientConfig>,
+    /// The interception CA, where the inner protocol is HTTP/3.
+    http3: Option<String>,
+    /// The gateway's name.
+    proxy: String,
 }
 
 impl Target {
     /// Says in words what is missing or not supported.
     pub(crate) fn new(options: &Options) -> Result<Self, String> {
         let alpn = match options.inner {
-            Version::Http1 => "http/1.1",
-            Version::Http2 => "h2",
+            InnerVersion::Http1 => "http/1.1",
+            InnerVersion::Http2 => "h2",
+            InnerVersion::Http3 => "h3",
         };
         let trusted = text("--intercept-ca", options.intercept_ca.as_deref())?;
         let inner = tls::config(&trusted, None, &[alpn]).map_err(|error| error.to_string())?;
@@ -59,7 +65,9 @@ impl Target {
             Method::Dtls | Method::Openconnect => Via::Packets(packets(options)?),
             Method::Quic => Via::Quic(quic(options)?),
         };
-        Ok(Self { via, inner: Arc::new(inner) })
+        let http3 = (options.inner == InnerVersion::Http3).then_some(trusted);
+        let proxy = split(&options.gateway)?.0.to_owned();
+        Ok(Self { via, inner: Arc::new(inner), http3, proxy })
     }
 
     /// Whether the streams of a tunnel share it.
@@ -86,7 +94,11 @@ impl Target {
         &self,
         tunnel: Option<&Held>,
         entry: &Entry,
-    ) -> Result<Inner, ClientError> {
+    ) -> Result<Inside, ClientError> {
+        if let (Some(trusted), true) = (&self.http3, entry.secure) {
+            let http3 = inside::http3(tunnel, &self.proxy, &entry.authority, trusted).await?;
+            return Ok(Inside::Quic(Box::new(http3)));
+        }
         let gone = || ClientError::Unsupported("a stream without its tunnel".to_owned());
         let stream = match (&self.via, tunnel) {
             (_, Some(Held::Streams(tunnel))) => {
@@ -98,11 +110,12 @@ impl Target {
             (Via::Explicit(explicit), None) => explicit.open(&entry.authority).await?,
             (Via::Quic(_) | Via::Packets(_), None) => return Err(gone()),
         };
-        if entry.secure {
-            Inner::tls(stream, &entry.authority, Arc::clone(&self.inner)).await
+        let inner = if entry.secure {
+            Inner::tls(stream, &entry.authority, Arc::clone(&self.inner)).await?
         } else {
-            Ok(Inner::plain(stream, &entry.authority))
-        }
+            Inner::plain(stream, &entry.authority)
+        };
+        Ok(Inside::Stream(Box::new(inner)))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod collector;
 pub mod curl;
 pub mod dns;
 pub mod gateway;
+pub mod http3;
 pub mod kafka;
 pub mod link;
 pub mod namespace;

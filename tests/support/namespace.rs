@@ -47,6 +47,14 @@ impl Namespace {
         }
     }
 
+    /// By which congestion control this machine's TCP sends over the link.
+    pub fn congestion(&self, name: &str) {
+        let network = format!("198.18.{}.0/24", self.number);
+        let (device, own) = (format!("slh{}", self.number), self.gateway().to_string());
+        let route = ["route", "replace", &network, "dev", &device, "src", &own, "congctl", name];
+        run("ip", &route);
+    }
+
     fn with(link: impl FnOnce(&str, &str, &str) -> Option<Wire>) -> Self {
         // Of this process and of this namespace: test runs beside each other have their own.
         let number = (std::process::id() as u64 * 31 + crate::unique()) % 250 + 1;

@@ -2,7 +2,7 @@
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::HTTPS;
-use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamKey};
+use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamKey, SvcParamValue};
 use hickory_proto::rr::{DNSClass, RData, Record, RecordType};
 
 /// What a client without EDNS takes over UDP (RFC 1035 section 4.2.1).
@@ -143,6 +143,53 @@ fn plain(service: &SVCB) -> SVCB {
     SVCB::new(service.svc_priority, service.target_name.clone(), kept.cloned().collect())
 }
 
+/// Takes HTTP/3 out of what service records offer (RFC 9460 section 7.1). `None` for one that offers
+/// nothing else.
+#[must_use]
+pub fn without_http3(record: Record) -> Option<Record> {
+    let data = match &record.data {
+        RData::HTTPS(HTTPS(service)) if offers_http3(service) => {
+            RData::HTTPS(HTTPS(over_tcp(service)?))
+        }
+        RData::SVCB(service) if offers_http3(service) => RData::SVCB(over_tcp(service)?),
+        _ => return Some(record),
+    };
+    let mut kept = Record::from_rdata(record.name.clone(), record.ttl, data);
+    kept.dns_class = record.dns_class;
+    Some(kept)
+}
+
+fn offers_http3(service: &SVCB) -> bool {
+    service.svc_params.iter().any(|(_, value)| match value {
+        SvcParamValue::Alpn(protocols) => protocols.0.iter().any(|it| is_http3(it)),
+        _ => false,
+    })
+}
+
+/// `h3` and its drafts.
+fn is_http3(protocol: &str) -> bool {
+    protocol == "h3" || protocol.starts_with("h3-")
+}
+
+fn over_tcp(service: &SVCB) -> Option<SVCB> {
+    let mut params = service.svc_params.clone();
+    for (_, value) in &mut params {
+        if let SvcParamValue::Alpn(protocols) = value {
+            protocols.0.retain(|protocol| !is_http3(protocol));
+        }
+    }
+    let is_empty =
+        |value: &SvcParamValue| matches!(value, SvcParamValue::Alpn(left) if left.0.is_empty());
+    if params.iter().any(|(_, value)| is_empty(value)) {
+        if params.iter().any(|(key, _)| *key == SvcParamKey::NoDefaultAlpn) {
+            return None;
+        }
+        // HTTP/1.1 is the default, and goes without saying.
+        params.retain(|(key, value)| !is_empty(value) && *key != SvcParamKey::Mandatory);
+    }
+    Some(SVCB::new(service.svc_priority, service.target_name.clone(), params))
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
@@ -150,7 +197,7 @@ mod tests {
     use super::*;
     use hickory_proto::rr::Name;
     use hickory_proto::rr::rdata::A;
-    use hickory_proto::rr::rdata::svcb::{Alpn, EchConfigList, SvcParamValue};
+    use hickory_proto::rr::rdata::svcb::{Alpn, EchConfigList};
 
     fn query(name: &str, kind: RecordType, edns: bool) -> Vec<u8> {
         let mut message = Message::query();
@@ -211,6 +258,32 @@ mod tests {
         let cut = query("acme.test.", RecordType::A, false);
         let cut = cut.get(..cut.len() - 3).unwrap_or_default();
         assert!(matches!(Question::read(cut), Err(QuestionProblem::Refused(_))));
+    }
+
+    #[test]
+    fn http3_is_taken_out_of_what_is_offered_and_nothing_else() {
+        let alpn = |protocols: &[&str]| {
+            let protocols = protocols.iter().map(|it| (*it).to_owned()).collect();
+            (SvcParamKey::Alpn, SvcParamValue::Alpn(Alpn(protocols)))
+        };
+        let no_default = (SvcParamKey::NoDefaultAlpn, SvcParamValue::NoDefaultAlpn);
+        let port = (SvcParamKey::Port, SvcParamValue::Port(8443));
+        let record = |params: &[(SvcParamKey, SvcParamValue)]| {
+            let service = SVCB::new(1, Name::root(), params.to_vec());
+            Record::from_rdata(Name::root(), 60, RData::HTTPS(HTTPS(service)))
+        };
+        for (sent, kept) in [
+            (
+                vec![alpn(&["h3", "h2", "h3-29"]), port.clone()],
+                Some(vec![alpn(&["h2"]), port.clone()]),
+            ),
+            (vec![alpn(&["h3"]), port.clone()], Some(vec![port.clone()])),
+            (vec![alpn(&["h3"]), no_default.clone(), port], None),
+            (vec![alpn(&["h2"]), no_default.clone()], Some(vec![alpn(&["h2"]), no_default])),
+            (vec![], Some(vec![])),
+        ] {
+            assert_eq!(without_http3(record(&sent)), kept.as_deref().map(record), "{sent:?}");
+        }
     }
 
     #[test]

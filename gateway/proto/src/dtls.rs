@@ -2,6 +2,7 @@
 //! section 4.2): which tenant it asks for, which versions it offers, and the session it points at.
 
 use crate::client_hello::{ClientHello, HelloProblem};
+use crate::ranges::Ranges;
 
 /// The longest hello. A post-quantum key share is 1.2 KiB; nobody sends ten of them, and every stranger
 /// may make us keep this much.
@@ -21,8 +22,8 @@ const CLIENT_HELLO: u8 = 1;
 #[derive(Debug, Default)]
 pub struct HelloReader {
     message: Vec<u8>,
-    /// Which bytes of the message have come, in order, never touching.
-    parts: Vec<(usize, usize)>,
+    /// Which bytes of the message have come.
+    parts: Ranges,
     sequence: u16,
     begun: bool,
 }
@@ -127,7 +128,7 @@ impl HelloReader {
     }
 
     fn is_whole(&self) -> bool {
-        self.begun && self.parts == [(0, self.message.len())]
+        self.begun && self.parts.prefix() == self.message.len()
     }
 
     fn fragments(&mut self, mut record: &[u8]) -> Result<(), HelloProblem> {
@@ -157,25 +158,8 @@ impl HelloReader {
         let end = fragment.offset + fragment.bytes.len();
         let place = self.message.get_mut(fragment.offset..end).ok_or(HelloProblem::Malformed)?;
         place.copy_from_slice(fragment.bytes);
-        self.note(fragment.offset, end)
-    }
-
-    /// Adds a range to those that have come, joined with what it touches.
-    fn note(&mut self, mut start: usize, mut end: usize) -> Result<(), HelloProblem> {
-        self.parts.retain(|(from, to)| {
-            let touches = *from <= end && *to >= start;
-            if touches {
-                start = start.min(*from);
-                end = end.max(*to);
-            }
-            !touches
-        });
-        if self.parts.len() >= PARTS_MAX {
-            return Err(HelloProblem::TooLong);
-        }
-        let at = self.parts.partition_point(|(from, _)| *from < start);
-        self.parts.insert(at, (start, end));
-        Ok(())
+        let added = self.parts.add(fragment.offset, end, PARTS_MAX);
+        added.map_err(|_| HelloProblem::TooLong)
     }
 }
 

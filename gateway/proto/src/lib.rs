@@ -11,6 +11,9 @@ pub mod sniff;
 pub mod tcp;
 pub mod udp;
 
+pub mod quic_initial;
+mod ranges;
+
 pub mod client_hello;
 pub mod ja4;
 

@@ -37,6 +37,8 @@ pub struct Decryption {
     pub client_certificate_wanted: BypassAction,
     /// What is spoken is not well-formed HTTP.
     pub malformed_http: MalformedAction,
+    /// QUIC (HTTP/3) inside a tunnel to what is to be decrypted.
+    pub quic: QuicAction,
 }
 
 /// What to do about a faulty certificate.
@@ -84,4 +86,15 @@ pub enum BypassAction {
 pub enum MalformedAction {
     #[default]
     Block,
+}
+
+/// What to do about QUIC that is to be decrypted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QuicAction {
+    /// Decrypts it as TLS; refuses it to clients that do not accept our certificate over QUIC.
+    #[default]
+    Inspect,
+    /// Refuses it at once, so that clients take TLS.
+    Refuse,
 }

@@ -22,6 +22,7 @@ mod tests;
 
 pub use fault::{
     AddressAction, BypassAction, Decryption, FaultAction, FrontingAction, MalformedAction,
+    QuicAction,
 };
 pub use gateway::{
     Admin, AdminTls, Events, GatewayConfig, Inner, InnerTcp, Limits, Listen, Origin, Resolver,

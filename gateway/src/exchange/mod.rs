@@ -6,6 +6,7 @@ pub(crate) mod framing;
 pub mod http1;
 pub mod http2;
 mod http2_io;
+pub mod http3;
 pub mod muxed;
 mod wire;
 

@@ -124,7 +124,8 @@ pub(super) async fn refuse_foreign(flow: &Flow, tenant: &Arc<Tenant>, mut io: Io
     flow.record(tenant, began, &FlowEnd::refused(Reason::NotHttp.label(), Blame::Client));
 }
 
-fn met<T>(flow: &Flow, act: impl FnOnce(&Encounter<'_>) -> T) -> T {
+/// Shows `act` whose flow this is.
+pub(super) fn met<T>(flow: &Flow, act: impl FnOnce(&Encounter<'_>) -> T) -> T {
     let who = &flow.session.who;
     act(&Encounter {
         host: &flow.host,

@@ -8,7 +8,7 @@ use policy::verdict::{DialPermit, Outcome};
 
 use super::aside;
 use super::flow::{Flow, FlowEnd};
-use super::reach::{self, Unreachable};
+use super::reach::{self, Target, Unreachable};
 use super::relay::splice;
 use crate::config::AddressAction;
 use crate::exchange::Scheme;
@@ -60,7 +60,7 @@ pub(super) async fn withdrawn(flow: &Flow, allowed: impl Fn() -> bool) {
 }
 
 /// Whether the policy in force now would let this flow pass undecrypted.
-fn still_bypassed(flow: &Flow) -> bool {
+pub(super) fn still_bypassed(flow: &Flow) -> bool {
     let Some(tenant) = flow.tenant() else { return false };
     let subject = flow.unread(&tenant, flow.seen.lock().address);
     if !matches!(connect(&tenant.policy, &subject).outcome, Outcome::Allow { .. }) {
@@ -82,6 +82,12 @@ async fn open_raw(
     tenant: &Tenant,
     permit: &DialPermit,
 ) -> Result<tokio::net::TcpStream, Unreachable> {
+    let target = name_and_address(flow, tenant).await?;
+    reach::dial(flow, tenant, permit, &target).await
+}
+
+/// Where a flow that is not read goes: to what its name is known to live at.
+pub(super) async fn name_and_address(flow: &Flow, tenant: &Tenant) -> Result<Target, Unreachable> {
     let mut target = flow.target(Scheme::Https);
     if let Some(address) = target.pinned_address.take() {
         let known = reach::resolve(flow, tenant, &target).await?;
@@ -90,7 +96,7 @@ async fn open_raw(
         }
         target.pinned_address = Some(address);
     }
-    reach::dial(flow, tenant, permit, &target).await
+    Ok(target)
 }
 
 pub(super) fn unreachable_end(error: &Unreachable) -> FlowEnd {

@@ -4,10 +4,12 @@ use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use gateway_proto::h3::Code;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::exchange::http1::Http1;
 use crate::exchange::http2::Http2;
+use crate::exchange::http3::Http3;
 use crate::exchange::muxed::Muxed;
 use crate::exchange::{Frame, Request, Response, Sink, Source};
 
@@ -16,6 +18,8 @@ pub(super) enum Client<'a, Io> {
     Http1(&'a mut Http1<Io>),
     /// An HTTP/2 stream of a decrypted connection.
     Http2(Http2),
+    /// An HTTP/3 stream of a decrypted connection.
+    Http3(Box<Http3>),
     /// A plain request on a tunnel's own HTTP/2 connection.
     Muxed(Muxed),
 }
@@ -26,6 +30,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<'_, Io> {
         match self {
             Self::Http1(client) => client.interim(response),
             Self::Http2(client) => client.interim(&response),
+            Self::Http3(client) => {
+                client.interim(&response);
+                Ok(())
+            }
             Self::Muxed(client) => {
                 client.interim(&response);
                 Ok(())
@@ -47,6 +55,10 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<'_, Io> {
         match self {
             Self::Http1(client) => client.start(response),
             Self::Http2(client) => client.start(&response, request.method() == "HEAD"),
+            Self::Http3(client) => {
+                client.start(&response, request.method() == "HEAD");
+                Ok(())
+            }
             Self::Muxed(client) => {
                 client.start(&response);
                 Ok(())
@@ -76,13 +88,14 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<'_, Io> {
         match self {
             Self::Http1(client) => client.abort(),
             Self::Http2(client) => client.reset(reason.unwrap_or(h2::Reason::INTERNAL_ERROR)),
+            Self::Http3(client) => client.reset(http3_code(reason)),
             Self::Muxed(client) => client.abort(),
         }
     }
 
     /// Whether the client understands that a stream was reset.
     pub(super) fn knows_resets(&self) -> bool {
-        matches!(self, Self::Http2(_))
+        matches!(self, Self::Http2(_) | Self::Http3(_))
     }
 
     /// No further request is read from an HTTP/1.1 connection.
@@ -97,16 +110,33 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Client<'_, Io> {
         match self {
             Self::Http1(client) => client.poll_gone(context),
             Self::Http2(client) => client.poll_reset(context),
+            Self::Http3(client) => client.poll_gone(context),
             Self::Muxed(client) => client.poll_gone(context),
         }
     }
 }
+
+/// An origin's reason in the words of HTTP/3 (RFC 9114 section 8.1).
+fn http3_code(reason: Option<h2::Reason>) -> Code {
+    match reason {
+        Some(h2::Reason::REFUSED_STREAM) => Code::REQUEST_REJECTED,
+        Some(h2::Reason::CANCEL) => Code::REQUEST_CANCELLED,
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Code::EXCESSIVE_LOAD,
+        Some(h2::Reason::HTTP_1_1_REQUIRED) => VERSION_FALLBACK,
+        Some(h2::Reason::NO_ERROR) => Code::NO_ERROR,
+        _ => Code::INTERNAL_ERROR,
+    }
+}
+
+/// The client is to come over HTTP/1.1.
+const VERSION_FALLBACK: Code = Code(0x110);
 
 macro_rules! each {
     ($self:expr, $client:ident => $call:expr) => {
         match $self {
             Client::Http1($client) => $call,
             Client::Http2($client) => $call,
+            Client::Http3($client) => $call,
             Client::Muxed($client) => $call,
         }
     };

@@ -1,30 +1,22 @@
-//! CONNECT-UDP (RFC 9298): UDP payloads between a client's pipe and one destination.
+//! CONNECT-UDP (RFC 9298): UDP payloads between a client's pipe and an association.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use gateway_proto::capsule::{CapsuleReader, udp_payload};
 use gateway_proto::fields::Fields;
 use gateway_proto::target::Host;
-use policy::verdict::{DialPermit, Outcome};
-use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
 
-use super::bypass::unreachable_end;
+use super::association::{self, Served};
 use super::flow::{Flow, FlowEnd};
 use super::pipe::{Asked, Inbound, Pipe};
 use super::pop::Worker;
-use super::reach;
-use crate::event::Text;
-use crate::exchange::Scheme;
 use crate::ident::Blame;
-use crate::snapshot::Tenant;
+use crate::stream::{Datagrams, Outbox, QUEUED_MAX};
 use crate::tunnel::Session;
 
-/// A UDP association that is silent for this long is over (RFC 4787 asks for at least two
-/// minutes).
-pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(120);
 /// Largest UDP payload.
 const DATAGRAM_BYTES_MAX: usize = 65_527;
 
@@ -40,26 +32,33 @@ pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, path: &[u8
     };
     let Some(tenant) = flow.tenant() else { return };
     let _counted = session.stream();
-    let end = match open(&flow, &tenant).await {
-        Err(end) => {
-            let label = end.block_reason.or(end.error).unwrap_or("refused");
-            let why = super::refused::why(&flow.worker, label);
-            asked.refuse(403, &why).await;
-            end
-        }
-        Ok(socket) => {
-            let mut fields = Fields::new();
-            fields.push("capsule-protocol", "?1");
-            match asked.accept(&fields).await {
-                Some(pipe) => tokio::select! {
-                    end = relay(pipe, socket) => end,
-                    () = session.ended.cancelled() => FlowEnd::ended("session_ended"),
-                },
-                None => FlowEnd::ended("client_reset"),
-            }
-        }
+    // Asked again once it has shown what it is; but who is refused by name is told so at once.
+    if port != association::NAME_QUERIES
+        && let Err(end) = association::reaches(&flow, &tenant).await
+    {
+        let label = end.block_reason.or(end.error).unwrap_or("refused");
+        let why = super::refused::why(&flow.worker, label);
+        asked.refuse(403, &why).await;
+        return flow.record(&tenant, began, &end);
+    }
+    let mut fields = Fields::new();
+    fields.push("capsule-protocol", "?1");
+    let Some(pipe) = asked.accept(&fields).await else {
+        return flow.record(&tenant, began, &FlowEnd::ended("client_reset"));
     };
-    flow.record(&tenant, began, &end);
+    let (to_flow, inbox) = mpsc::channel(QUEUED_MAX);
+    let (outbox, from_flow) = mpsc::channel(QUEUED_MAX);
+    let outbox = Outbox::Stream(outbox);
+    let datagrams = Datagrams { inbox, outbox, size_max: DATAGRAM_BYTES_MAX };
+    let serving = Box::pin(association::serve(flow, &tenant, datagrams, began));
+    let (served, broke) = tokio::join!(serving, carry(pipe, to_flow, from_flow));
+    let Served { flow, end, .. } = served;
+    if let Some(mut end) = end {
+        if let (None, Some(label)) = (end.error, broke) {
+            (end.error, end.blame) = (Some(label), Some(Blame::Client));
+        }
+        flow.record(&tenant, began, &end);
+    }
 }
 
 /// Host and port of the default template `/.well-known/masque/udp/{host}/{port}/` (RFC 9298
@@ -74,118 +73,64 @@ fn target_of(path: &[u8]) -> Option<(Host, u16)> {
     Some((Host::parse(host.as_bytes()).ok()?, port))
 }
 
-pub(super) async fn open(flow: &Flow, tenant: &Tenant) -> Result<UdpSocket, FlowEnd> {
-    let guard = flow.worker.pop.guard.load_full();
-    guard
-        .check_name(&flow.asked, flow.port)
-        .map_err(|refused| FlowEnd::refused(refused.label(), Blame::Client))?;
-    let mut subject = flow.unread(tenant, flow.asked.ip());
-    let verdict = reach::ask(flow, tenant, &mut subject, &flow.target(Scheme::Https))
-        .await
-        .map_err(|error| unreachable_end(&error))?;
-    let permit = match verdict.outcome {
-        Outcome::Allow { permit, .. } => permit,
-        Outcome::Block { rule, .. } => {
-            let rule = rule.and_then(|it| tenant.policy.rule(it)).map(|it| Text::copied(&it.name));
-            return Err(FlowEnd { rule, ..FlowEnd::refused("rule", Blame::Gateway) });
-        }
-        // There is no page on a datagram flow.
-        Outcome::Coach(_) | Outcome::Redirect { .. } | Outcome::Pending(_) => {
-            return Err(FlowEnd::refused("rule", Blame::Gateway));
-        }
-    };
-    let address = match subject.address {
-        Some(address) => address,
-        None => first_address(flow, tenant).await?,
-    };
-    let target = SocketAddr::new(address, flow.port);
-    guard
-        .check_address(target)
-        .map_err(|refused| FlowEnd::refused(refused.label(), Blame::Client))?;
-    flow.seen.lock().address = Some(address);
-    bind(&permit, target).await.map_err(|_| FlowEnd::refused("unreachable", Blame::Origin))
-}
-
-async fn first_address(flow: &Flow, tenant: &Tenant) -> Result<IpAddr, FlowEnd> {
-    let addresses = reach::resolve(flow, tenant, &flow.target(Scheme::Https))
-        .await
-        .map_err(|error| unreachable_end(&error))?;
-    addresses.first().copied().ok_or_else(|| FlowEnd::refused("dns_nodata", Blame::Origin))
-}
-
-/// A socket that only the target can answer.
-async fn bind(_permit: &DialPermit, target: SocketAddr) -> std::io::Result<UdpSocket> {
-    let any: SocketAddr = if target.is_ipv4() {
-        (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
-    } else {
-        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
-    };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(target).await?;
-    Ok(socket)
-}
-
-/// Moves datagrams both ways until the client ends or nothing moves.
-async fn relay(mut pipe: Pipe, socket: UdpSocket) -> FlowEnd {
-    let mut inbox = BytesMut::new();
-    let mut reader = CapsuleReader::new();
-    let mut packet = vec![0; DATAGRAM_BYTES_MAX];
-    let (mut up, mut down) = (0_u64, 0_u64);
-    let (error, blame) = loop {
-        let step = tokio::select! {
-            inbound = pipe.next() => Step::Client(inbound),
-            received = socket.recv(&mut packet) => Step::Datagram(received),
-            () = tokio::time::sleep(IDLE_TIME_MAX) => break (Some("idle"), Some(Blame::Gateway)),
-        };
-        match step {
-            Step::Client(Inbound::Payload(payload)) => {
-                up += payload.len() as u64;
-                // UDP may lose what the kernel does not take.
-                drop(socket.send(&payload).await);
-            }
-            Step::Client(Inbound::Capsules(Ok(Some(chunk)))) => {
-                inbox.extend_from_slice(&chunk);
-                match forward(&mut reader, &mut inbox, &socket).await {
-                    Some(bytes) => up += bytes,
-                    None => break (Some("bad_capsule"), Some(Blame::Client)),
+/// Carries datagrams between a pipe and a flow until both have ended; says what broke, if the client
+/// broke it. A flow that ends ends the pipe.
+async fn carry(
+    mut pipe: Pipe,
+    to_flow: mpsc::Sender<Bytes>,
+    mut from_flow: mpsc::Receiver<Bytes>,
+) -> Option<&'static str> {
+    let (mut inbox, mut reader) = (BytesMut::new(), CapsuleReader::new());
+    let mut to_flow = Some(to_flow);
+    let mut broke = None;
+    loop {
+        tokio::select! {
+            datagram = from_flow.recv() => {
+                // The flow is over.
+                let Some(datagram) = datagram else { break };
+                if pipe.send(&datagram).await.is_err() {
+                    broke.get_or_insert("client_reset");
+                    break;
                 }
             }
-            Step::Client(Inbound::Capsules(Ok(None))) => break (None, None),
-            Step::Client(Inbound::Capsules(Err(_))) => {
-                break (Some("client_reset"), Some(Blame::Client));
-            }
-            Step::Datagram(Ok(length)) => {
-                down += length as u64;
-                if pipe.send(packet.get(..length).unwrap_or_default()).await.is_err() {
-                    break (Some("client_reset"), Some(Blame::Client));
+            inbound = pipe.next(), if to_flow.is_some() => {
+                let Some(flow) = &to_flow else { continue };
+                match hand_over(inbound, &mut reader, &mut inbox, flow).await {
+                    Ok(true) => {}
+                    Ok(false) => to_flow = None,
+                    Err(label) => (to_flow, broke) = (None, Some(label)),
                 }
             }
-            // A refused port shows as an error once; UDP goes on.
-            Step::Datagram(Err(_)) => {}
-        }
-    };
-    FlowEnd { error, blame, ..FlowEnd::moved(up, down) }
-}
-
-enum Step {
-    Client(Inbound),
-    Datagram(std::io::Result<usize>),
-}
-
-/// Sends every whole datagram that has arrived; `None` where what came is no capsule.
-async fn forward(
-    reader: &mut CapsuleReader,
-    inbox: &mut BytesMut,
-    socket: &UdpSocket,
-) -> Option<u64> {
-    let mut bytes = 0;
-    while let Some(datagram) = reader.datagram(inbox).ok()? {
-        // Other contexts than zero were never agreed on (RFC 9298 section 4): dropped.
-        if let Some(payload) = udp_payload(&datagram) {
-            bytes += payload.len() as u64;
-            // UDP may lose what the kernel does not take.
-            drop(socket.send(&payload).await);
         }
     }
-    Some(bytes)
+    drop(to_flow);
+    pipe.finish().await;
+    broke
+}
+
+/// Hands what has come to the flow; false at its end, or the flow's.
+///
+/// # Errors
+/// Where the client broke the pipe, or what came is no capsule.
+async fn hand_over(
+    inbound: Inbound,
+    reader: &mut CapsuleReader,
+    inbox: &mut BytesMut,
+    flow: &mpsc::Sender<Bytes>,
+) -> Result<bool, &'static str> {
+    match inbound {
+        Inbound::Payload(payload) => return Ok(flow.send(payload).await.is_ok()),
+        Inbound::Capsules(Ok(Some(chunk))) => inbox.extend_from_slice(&chunk),
+        Inbound::Capsules(Ok(None)) => return Ok(false),
+        Inbound::Capsules(Err(_)) => return Err("client_reset"),
+    }
+    while let Some(datagram) = reader.datagram(inbox).map_err(|_| "bad_capsule")? {
+        // Other contexts than zero were never agreed on (RFC 9298 section 4): dropped.
+        if let Some(payload) = udp_payload(&datagram)
+            && flow.send(payload).await.is_err()
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use gateway_proto::ja4::Transport;
 use gateway_proto::target::Host;
 use policy::decrypt::DecryptAction;
 use policy::verdict::{DialPermit, Outcome};
@@ -34,7 +35,7 @@ pub(super) async fn serve(mut flow: Flow, mut io: Io, prefix: Bytes) {
     if notice::is_notice(&flow) {
         let peeked = first_bytes(&flow, &mut io, prefix).await;
         if let Peeked::Tls { raw, hello } = peeked {
-            flow.learn(&hello);
+            flow.learn(&hello, Transport::Tcp);
             let io = Rewind::new(raw, io);
             Box::pin(intercept::notice(Arc::new(flow), tenant, io, began)).await;
         }
@@ -49,7 +50,7 @@ pub(super) async fn serve(mut flow: Flow, mut io: Io, prefix: Bytes) {
     }
     let peeked = first_bytes(&flow, &mut io, prefix).await;
     if let Peeked::Tls { hello, .. } = &peeked {
-        flow.learn(hello);
+        flow.learn(hello, Transport::Tcp);
     }
     Box::pin(decide(flow, tenant, io, peeked, began)).await;
 }
@@ -62,8 +63,9 @@ async fn first_bytes(flow: &Flow, io: &mut Io, prefix: Bytes) -> Peeked {
     }
 }
 
-async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, began: Instant) {
-    if let Some(end) = contradiction(&mut flow, &tenant, &peeked) {
+async fn decide(flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, began: Instant) {
+    let is_tls = matches!(peeked, Peeked::Tls { .. });
+    if is_tls && let Some(end) = contradiction(&flow, &tenant) {
         return Box::pin(refuse(flow, &tenant, io, peeked, began, end)).await;
     }
     let page = can_show_page(&flow, &tenant, &peeked);
@@ -122,8 +124,7 @@ async fn decide(mut flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, beg
 }
 
 /// CONNECT and ClientHello must agree, as far as the tenant's settings demand it.
-fn contradiction(flow: &mut Flow, tenant: &Tenant, peeked: &Peeked) -> Option<FlowEnd> {
-    let Peeked::Tls { .. } = peeked else { return None };
+pub(super) fn contradiction(flow: &Flow, tenant: &Tenant) -> Option<FlowEnd> {
     let settings = &tenant.config.decryption;
     match (&flow.sni, &flow.asked) {
         (None, Host::Name(_)) => (settings.no_sni == FrontingAction::Block)

@@ -23,10 +23,12 @@ use super::transaction::Transaction;
 use super::upgrade;
 use crate::config::FrontingAction;
 use crate::exchange::http1::{Http1, Http1Error};
+use crate::exchange::http3::{Http3, Unreadable};
 use crate::exchange::muxed::Muxed;
 use crate::exchange::{Request, Response, Scheme, Version, http2};
 use crate::snapshot::Tenant;
 use crate::stream::Io;
+use crate::tunnel::quic::Arriving;
 use crate::verdict::{BodyFacts, Ruled, proxy_status};
 
 /// One on a pooled connection, one on a fresh one, one over HTTP/1.1 where that was asked for.
@@ -104,6 +106,25 @@ pub(super) async fn serve_http2(
     let next = Box::pin(run(flow, way, &mut client, request, &mut Pulse::default())).await;
     if let (Next::Upgrade(upgrade), Client::Http2(client)) = (next, client) {
         upgrade.splice_http2(client).await;
+    }
+}
+
+/// Serves one HTTP/3 stream of a decrypted connection.
+pub(super) async fn serve_http3(flow: &Arc<Flow>, way: &Way, arriving: Arriving) {
+    match Http3::accept(arriving, flow.port).await {
+        Ok((request, client)) => {
+            let mut client = Client::<Io>::Http3(Box::new(client));
+            Box::pin(run(flow, way, &mut client, request, &mut Pulse::default())).await;
+        }
+        // It went away, and nothing had been asked for.
+        Err(Unreadable::Gone) => {}
+        Err(unreadable) => {
+            let Some(tenant) = flow.tenant() else { return };
+            let mut transaction = Transaction::unreadable(flow, &tenant);
+            transaction.record.http.version = Some(Version::Http3.as_str().into());
+            transaction.failed(unreadable.label(), crate::ident::Blame::Client);
+            transaction.block(unreadable.label());
+        }
     }
 }
 

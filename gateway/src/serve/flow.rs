@@ -20,7 +20,7 @@ use crate::event::{self, HostSource, Record, RecordType, Text};
 use crate::exchange::Scheme;
 use crate::ident::{Blame, FlowId};
 use crate::snapshot::Tenant;
-use crate::tls::{ClientTls, OriginFacts};
+use crate::tls::{ClientTls, OriginFacts, quic};
 use crate::tunnel::Session;
 use crate::verdict::pinned::Reason;
 use crate::verdict::{ConnectSubject, by_name};
@@ -299,10 +299,14 @@ impl FlowEnd {
 }
 
 impl Flow {
-    /// Takes over what the ClientHello says.
-    pub(super) fn learn(&mut self, hello: &ClientHello) {
-        self.ja4 = Some(ja4(hello, Transport::Tcp).into());
-        if !intercept::ALPN.iter().any(|protocol| hello.offers(protocol)) {
+    /// Takes over what a ClientHello says.
+    pub(super) fn learn(&mut self, hello: &ClientHello, transport: Transport) {
+        self.ja4 = Some(ja4(hello, transport).into());
+        let spoken: &[&[u8]] = match transport {
+            Transport::Quic => &[quic::ALPN],
+            Transport::Tcp | Transport::Dtls => &intercept::ALPN,
+        };
+        if !spoken.iter().any(|protocol| hello.offers(protocol)) {
             self.foreign_alpn = hello.alpn.first().map(|protocol| Text::lossy(protocol));
         }
         let Some(sni) = hello.server_name() else { return };

@@ -164,7 +164,7 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     if !judge(&response, transaction) {
         return Err(Failure { blame: Blame::Gateway, ..Failure::origin("blocked_response") });
     }
-    super::rewrite::response(&mut response);
+    super::rewrite::response(&mut response, || transaction.invites_quic());
     if !continued && upload.bytes() == 0 {
         // The origin answered without asking for the body, so it may never be sent, and nobody
         // can tell what comes next on the connection.

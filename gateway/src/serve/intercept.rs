@@ -19,7 +19,7 @@ use crate::exchange::http1::Http1;
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
 use crate::stream::{Io, Rewind};
-use crate::tls::{self, AcceptError, FaultAction, Opening, Profile, ProfileKey};
+use crate::tls::{self, AcceptError, FaultAction, Leaf, Opening, Profile, ProfileKey};
 use crate::verdict::notice::Kind;
 use crate::verdict::pinned::{Reason, Sign};
 
@@ -74,7 +74,7 @@ pub(super) async fn refuse(
     Box::pin(connection(flow, tenant, way, io, began)).await;
 }
 
-enum Learned {
+pub(super) enum Learned {
     Known,
     /// The origin asks for a client certificate, and the tenant lets such pass; with the error,
     /// where it insists.
@@ -84,7 +84,7 @@ enum Learned {
 
 /// An unknown origin is asked first, before the client has its answer; a known one is reached
 /// when the first exchange needs it.
-async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
+pub(super) async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
     let target = flow.target(Scheme::Https);
     let addresses = match reach::resolve(flow, tenant, &target).await {
         Ok(addresses) => addresses,
@@ -144,6 +144,20 @@ fn promise(flow: &Flow, profile: &Profile) {
     }
 }
 
+/// The tenant's leaf for a flow.
+pub(super) async fn leaf(flow: &Flow, tenant: &Tenant) -> Result<Arc<Leaf>, FlowEnd> {
+    match flow.tenancy.authority(tenant, &flow.worker.pop) {
+        Ok(authority) => {
+            let leaf = authority.leaf(&flow.host, SystemTime::now()).await;
+            leaf.map_err(|error| FlowEnd::refused(error.label(), error.blame()))
+        }
+        Err(error) => {
+            tracing::error!(tenant = %tenant.name, "interception CA cannot be used: {error}");
+            Err(FlowEnd::refused("interception_ca", Blame::Gateway))
+        }
+    }
+}
+
 /// Takes the client's handshake with the tenant's leaf and serves what comes.
 async fn connection(
     flow: Arc<Flow>,
@@ -152,21 +166,9 @@ async fn connection(
     io: Rewind<Io>,
     began: Instant,
 ) {
-    let authority = flow.tenancy.authority(&tenant, &flow.worker.pop);
-    let leaf = match authority {
-        Ok(authority) => authority.leaf(&flow.host, SystemTime::now()).await,
-        Err(error) => {
-            tracing::error!(tenant = %tenant.name, "interception CA cannot be used: {error}");
-            let end = FlowEnd::refused("interception_ca", Blame::Gateway);
-            return flow.record(&tenant, began, &end);
-        }
-    };
-    let leaf = match leaf {
+    let leaf = match leaf(&flow, &tenant).await {
         Ok(leaf) => leaf,
-        Err(error) => {
-            let end = FlowEnd::refused(error.label(), error.blame());
-            return flow.record(&tenant, began, &end);
-        }
+        Err(end) => return flow.record(&tenant, began, &end),
     };
     let offered: &[&[u8]] = if flow.seen.lock().offer_http1_only { &ALPN_HTTP1 } else { &ALPN };
     match Box::pin(tls::accept(io, tls::client_facing(&leaf, offered))).await {
@@ -259,7 +261,7 @@ async fn opened(
 }
 
 /// The end of a connection on which nothing was asked for. What it was refused for stays said.
-fn unused(way: &Way, label: &'static str, blame: Blame) -> FlowEnd {
+pub(super) fn unused(way: &Way, label: &'static str, blame: Blame) -> FlowEnd {
     let end = FlowEnd::refused(label, blame);
     match way {
         Way::Refused(refusal) if refusal.kind != Kind::Failed => FlowEnd {

@@ -3,6 +3,7 @@
 
 mod answer;
 mod aside;
+mod association;
 mod bypass;
 mod call_gate;
 mod client;

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use gateway_proto::capsule::write_udp;
 use gateway_proto::fields::Fields;
+use tokio::io::AsyncWriteExt;
 
 use crate::tunnel::mux::{self, MuxStream};
 use crate::tunnel::quic::{self, Datagrams, QuicStream};
@@ -81,6 +82,15 @@ impl Pipe {
                 }
                 stream.write_chunk(capsule(payload)).await
             }
+        }
+    }
+
+    /// Ends our direction.
+    pub(super) async fn finish(self) {
+        // The client may be gone; there is nobody to tell.
+        match self {
+            Self::Mux(stream) => drop(stream.finish(&Fields::new())),
+            Self::Quic(mut stream, _) => drop(stream.shutdown().await),
         }
     }
 }

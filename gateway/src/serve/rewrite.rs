@@ -40,10 +40,11 @@ fn restrict(restrictions: &Restrictions, host: &str, fields: &mut Fields) {
     }
 }
 
-/// Takes the HTTP/3 alternatives out of `Alt-Svc`: the client would try QUIC, past the tunnel or
-/// into a refusal, before it comes back. Other alternatives, and `clear`, are passed on.
-pub(super) fn response(response: &mut Response) {
-    if !response.fields.has("alt-svc") {
+/// Takes the HTTP/3 alternatives out of `Alt-Svc`, unless the client may be told of them: it would
+/// try QUIC, past the tunnel or into a refusal, before it comes back. Other alternatives, and
+/// `clear`, are passed on.
+pub(super) fn response(response: &mut Response, invites_quic: impl FnOnce() -> bool) {
+    if !response.fields.has("alt-svc") || invites_quic() {
         return;
     }
     let mut fields = Fields::new();
@@ -134,7 +135,7 @@ mod tests {
             fields.push("Alt-Svc", sent);
             let mut passed =
                 Response { status: 200, reason: Bytes::new(), fields, body: Length::None };
-            response(&mut passed);
+            response(&mut passed, || false);
             assert_eq!(passed.fields.text("alt-svc"), kept, "{sent}");
         }
     }

@@ -25,6 +25,7 @@ use crate::tunnel::accept::TunnelConfig;
 use crate::verdict::accounts::Accounts;
 use crate::verdict::coach::CoachMemory;
 use crate::verdict::pinned::Pinned;
+use crate::verdict::quic::QuicRefusals;
 
 /// See the module's own words.
 pub struct Tenancy {
@@ -36,6 +37,7 @@ pub struct Tenancy {
     pub coach: CoachMemory,
     pub accounts: Accounts,
     pub pinned: Pinned,
+    pub quic: QuicRefusals,
     /// Issuers' certificates by the URL they were fetched from; `None` where there was none.
     pub(super) issuers: Cache<Box<str>, Option<Bytes>>,
     pub ended: CancellationToken,
@@ -65,6 +67,7 @@ impl Tenancy {
             coach: CoachMemory::default(),
             accounts: Accounts::default(),
             pinned: Pinned::default(),
+            quic: QuicRefusals::default(),
             issuers: Cache::builder()
                 .max_capacity(issuer::FETCHED_MAX)
                 .time_to_live(issuer::FETCHED_TIME)

@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use policy::Action;
 use policy::verdict::RuleIndex;
 
+use super::association;
 use super::flow::Flow;
 use super::message_gate::Noted;
 use super::pulse::Lines;
@@ -69,6 +70,11 @@ impl Transaction {
             moved: false,
             underway: false,
         }
+    }
+
+    /// Whether the client may be told of HTTP/3 here.
+    pub(super) fn invites_quic(&self) -> bool {
+        association::invites(&self.flow, &self.tenant)
     }
 
     /// Takes over what a gate said; a later gate replaces an earlier one.

@@ -154,7 +154,7 @@ fn classify(error: &io::Error) -> AcceptError {
     }
 }
 
-fn is_refusal(alert: AlertDescription) -> bool {
+pub(super) fn is_refusal(alert: AlertDescription) -> bool {
     matches!(
         alert,
         AlertDescription::BadCertificate

@@ -15,6 +15,7 @@ mod opening;
 mod origin;
 mod own;
 mod profile;
+pub mod quic;
 mod roots;
 mod sessions;
 mod suites;

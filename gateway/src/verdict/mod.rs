@@ -14,6 +14,7 @@ pub mod notice;
 pub mod pinned;
 pub mod proxy_status;
 pub mod question;
+pub mod quic;
 mod response;
 
 pub use connect::{ConnectSubject, connect, decrypt};

@@ -221,7 +221,7 @@ impl Pinned {
 
 impl Encounter<'_> {
     /// A device's users share its programs; without a device the user stands for it.
-    fn whose(&self) -> Whose {
+    pub(super) fn whose(&self) -> Whose {
         match self.device {
             Some(device) => ("".into(), Some(device.into())),
             None => (self.user.into(), None),
@@ -236,7 +236,7 @@ impl Encounter<'_> {
 
 /// The part of a JA4 that is the same whether a client resumes or not: what it offers by way of
 /// versions, suites and protocols, without its extensions, one of which is the ticket.
-fn stack(ja4: &str) -> String {
+pub(super) fn stack(ja4: &str) -> String {
     let mut parts = ja4.split('_');
     let (head, suites) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     // `t13d`, the number of suites, the number of extensions, the first protocol.

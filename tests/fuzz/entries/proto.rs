@@ -17,6 +17,7 @@ use gateway_proto::multipart::{self, Boundary, Multipart, Part};
 use gateway_proto::openconnect::TunnelRequest;
 use gateway_proto::openconnect::frame::{put_cstp, read_dtls, take_cstp};
 use gateway_proto::packet::{self, Packet, Payload};
+use gateway_proto::quic_initial::{self, InitialReader, Version};
 use gateway_proto::sniff::{SNIFF_BYTES_MAX, Sniffed, sniff};
 use gateway_proto::target::{Authority, Host, RequestTarget, canonical_path};
 use gateway_proto::tcp::{self, Relabel, TcpPacket};
@@ -27,7 +28,7 @@ use gateway_proto::websocket_message::{Messages, Told};
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     ("http1_request", http1_request),
     ("http1_response", http1_response),
     ("http1_body", http1_body),
@@ -51,6 +52,7 @@ pub const TARGETS: [Target; 23] = [
     ("dtls12", dtls12_server),
     ("openconnect_frames", openconnect_frames),
     ("openconnect_request", openconnect_request),
+    ("quic_initial", quic_initial_datagrams),
 ];
 
 pub fn http1_request(data: &[u8]) {
@@ -343,6 +345,40 @@ fn datagrams(stream: &[u8], step: usize) -> Result<(Vec<Bytes>, bool), impl std:
         }
     }
     Ok::<_, gateway_proto::capsule::CapsuleError>((read, reader.finish(&buffer).is_ok()))
+}
+
+/// As it stands the input is one datagram; and its pieces, each after its length in two bytes, are the
+/// frames of one packet each, which no fuzzer could seal.
+pub fn quic_initial_datagrams(data: &[u8]) {
+    let mut bare = InitialReader::new();
+    bare.push(data);
+    bare.push(data);
+    if let Some(answer) = quic_initial::version_negotiation(data) {
+        assert!(answer.len() < data.len());
+        assert_eq!(quic_initial::version_negotiation(&answer), None);
+    }
+    let (mut reader, mut again) = (InitialReader::new(), InitialReader::new());
+    let (mut left, mut number) = (data, 0);
+    while let Some((length, rest)) = left.split_first_chunk::<2>() {
+        let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+        let (frames, rest) = rest.split_at(length);
+        left = rest;
+        let mut frames = frames.to_vec();
+        frames.resize(frames.len().max(1162), 0);
+        let sealed = quic_initial::write_initial(Version::V1, &[5; 8], number, &frames);
+        let Some(sealed) = sealed else { return };
+        let progress = reader.push(&sealed);
+        assert_eq!(again.push(&sealed), progress);
+        assert_ne!(progress, initial_problem(quic_initial::InitialProblem::Sealed));
+        if let quic_initial::Progress::Done(hello) = &progress {
+            let _name = ja4(hello, Transport::Quic);
+        }
+        number += 1;
+    }
+}
+
+fn initial_problem(problem: quic_initial::InitialProblem) -> quic_initial::Progress {
+    quic_initial::Progress::NotInitial(problem)
 }
 
 /// The first line is the Content-Type, the rest the body.

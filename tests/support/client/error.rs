@@ -16,6 +16,10 @@ pub enum ClientError {
     Broken(io::Error),
     /// An HTTP/2 error: reset, GOAWAY.
     Http2(h2::Error),
+    /// The QUIC connection failed.
+    Quic(quinn::ConnectionError),
+    /// An HTTP/3 error: reset, GOAWAY, closed.
+    Http3(String),
     /// What came was not HTTP as expected.
     Malformed(String),
     /// Nothing came in time.
@@ -34,6 +38,8 @@ impl ClientError {
             Self::Refused { .. } => "refused",
             Self::Broken(_) => "broken",
             Self::Http2(_) => "http2",
+            Self::Quic(_) => "quic",
+            Self::Http3(_) => "http3",
             Self::Malformed(_) => "malformed",
             Self::Timeout => "timeout",
             Self::Unsupported(_) => "unsupported",
@@ -66,6 +72,8 @@ impl fmt::Display for ClientError {
             }
             Self::Broken(error) => write!(formatter, "connection broke: {error}"),
             Self::Http2(error) => write!(formatter, "HTTP/2: {error}"),
+            Self::Quic(error) => write!(formatter, "QUIC: {error}"),
+            Self::Http3(error) => write!(formatter, "HTTP/3: {error}"),
             Self::Malformed(what) => write!(formatter, "not HTTP as expected: {what}"),
             Self::Timeout => formatter.write_str("nothing came in time"),
             Self::Unsupported(what) => formatter.write_str(what),

@@ -6,6 +6,7 @@ pub mod error;
 pub mod explicit;
 pub mod h2_stream;
 pub mod hostile;
+pub mod http3;
 pub mod inner;
 pub mod message;
 pub mod openconnect;

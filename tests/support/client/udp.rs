@@ -2,7 +2,7 @@
 
 use bytes::{Buf, BytesMut};
 use http::{Method, Request};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use super::error::ClientError;
@@ -50,13 +50,7 @@ impl UdpFlow {
     /// # Errors
     /// Where the stream breaks.
     pub async fn send(&mut self, payload: &[u8]) -> Result<(), ClientError> {
-        let mut capsule = Vec::new();
-        push_varint(&mut capsule, CAPSULE_DATAGRAM);
-        push_varint(&mut capsule, payload.len() as u64 + 1);
-        capsule.push(CONTEXT_UDP);
-        capsule.extend_from_slice(payload);
-        self.stream.write_all(&capsule).await?;
-        Ok(self.stream.flush().await?)
+        send(&mut self.stream, payload).await
     }
 
     /// The next datagram.
@@ -64,31 +58,79 @@ impl UdpFlow {
     /// # Errors
     /// [`ClientError::Timeout`] after 20 s.
     pub async fn receive(&mut self) -> Result<Vec<u8>, ClientError> {
-        timeout(WAIT_MAX, self.receive_unbounded()).await.unwrap_or(Err(ClientError::Timeout))
+        let received = receive(&mut self.stream, &mut self.buffer);
+        timeout(WAIT_MAX, received).await.unwrap_or(Err(ClientError::Timeout))
     }
 
-    async fn receive_unbounded(&mut self) -> Result<Vec<u8>, ClientError> {
-        loop {
-            if let Some((kind, payload)) = self.capsule() {
-                if kind == CAPSULE_DATAGRAM && payload.first() == Some(&CONTEXT_UDP) {
-                    return Ok(payload[1..].to_vec());
-                }
-                continue;
+    /// The two directions, for what sends and receives at once.
+    #[must_use]
+    pub fn split(self) -> (UdpSender, UdpReceiver) {
+        let (read, write) = tokio::io::split(self.stream);
+        (UdpSender(write), UdpReceiver { stream: read, buffer: self.buffer })
+    }
+}
+
+/// Sends the datagrams of a flow.
+pub struct UdpSender(WriteHalf<H2Stream>);
+
+/// Receives them.
+pub struct UdpReceiver {
+    stream: ReadHalf<H2Stream>,
+    buffer: BytesMut,
+}
+
+impl UdpSender {
+    /// # Errors
+    /// Where the stream breaks.
+    pub async fn send(&mut self, payload: &[u8]) -> Result<(), ClientError> {
+        send(&mut self.0, payload).await
+    }
+}
+
+impl UdpReceiver {
+    /// The next datagram, however late.
+    ///
+    /// # Errors
+    /// Where the stream breaks or ends.
+    pub async fn receive(&mut self) -> Result<Vec<u8>, ClientError> {
+        receive(&mut self.stream, &mut self.buffer).await
+    }
+}
+
+async fn send(stream: &mut (impl AsyncWrite + Unpin), payload: &[u8]) -> Result<(), ClientError> {
+    let mut capsule = Vec::new();
+    push_varint(&mut capsule, CAPSULE_DATAGRAM);
+    push_varint(&mut capsule, payload.len() as u64 + 1);
+    capsule.push(CONTEXT_UDP);
+    capsule.extend_from_slice(payload);
+    stream.write_all(&capsule).await?;
+    Ok(stream.flush().await?)
+}
+
+async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+) -> Result<Vec<u8>, ClientError> {
+    loop {
+        if let Some((kind, payload)) = capsule(buffer) {
+            if kind == CAPSULE_DATAGRAM && payload.first() == Some(&CONTEXT_UDP) {
+                return Ok(payload[1..].to_vec());
             }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(ClientError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
-            }
+            continue;
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Err(ClientError::Broken(std::io::ErrorKind::UnexpectedEof.into()));
         }
     }
+}
 
-    fn capsule(&mut self) -> Option<(u64, Vec<u8>)> {
-        let (kind, first) = varint(&self.buffer)?;
-        let (length, second) = varint(&self.buffer[first..])?;
-        let (start, length) = (first + second, usize::try_from(length).ok()?);
-        let payload = self.buffer.get(start..start + length)?.to_vec();
-        self.buffer.advance(start + length);
-        Some((kind, payload))
-    }
+fn capsule(buffer: &mut BytesMut) -> Option<(u64, Vec<u8>)> {
+    let (kind, first) = varint(buffer)?;
+    let (length, second) = varint(&buffer[first..])?;
+    let (start, length) = (first + second, usize::try_from(length).ok()?);
+    let payload = buffer.get(start..start + length)?.to_vec();
+    buffer.advance(start + length);
+    Some((kind, payload))
 }
 
 /// Value and width of the variable-length integer at the front (RFC 9000 section 16).

@@ -44,13 +44,27 @@ impl Gateway {
     /// # Panics
     /// After 10 s without one, with what there was.
     pub async fn await_event(&self, tenant: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        self.await_events(tenant, 1, fits).await.swap_remove(0)
+    }
+
+    /// The events that fit, as soon as there are so many.
+    ///
+    /// # Panics
+    /// After 10 s without them, with what there was.
+    pub async fn await_events(
+        &self,
+        tenant: &str,
+        count: usize,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Vec<Value> {
         let begun = Instant::now();
         let mut seen = Vec::new();
         while begun.elapsed() < EVENT_MAX {
             // A tenant's folder may not exist before its first event.
             seen = self.events(tenant).await.unwrap_or_default();
-            if let Some(event) = seen.iter().find(|event| fits(event)) {
-                return event.clone();
+            let found: Vec<_> = seen.iter().filter(|event| fits(event)).cloned().collect();
+            if found.len() >= count {
+                return found;
             }
             tokio::time::sleep(POLL).await;
         }

@@ -81,9 +81,17 @@ pub struct Build {
     no_websocket_on_http2: bool,
     pki: Option<Arc<Pki>>,
     address: Option<Ipv4Addr>,
+    invites_http3: bool,
 }
 
 impl Build {
+    /// Says with every answer that it speaks HTTP/3 at the same port (RFC 7838).
+    #[must_use]
+    pub fn invites_http3(mut self) -> Self {
+        self.invites_http3 = true;
+        self
+    }
+
     /// Serves `name` with a faulty certificate.
     #[must_use]
     pub fn fault(mut self, name: &str, fault: Fault) -> Self {
@@ -155,14 +163,17 @@ impl Build {
         };
         let alpn = self.alpn.unwrap_or_else(|| vec!["h2", "http/1.1"]);
         let config = server_config(certificates, &alpn, self.client_certificate, &pki);
+        let tls = listener.local_addr().expect("an address");
+        let alt_svc = format!("h3=\":{}\"; ma=3600", tls.port());
         let origin = Origin {
             shared: Arc::new(Shared {
+                alt_svc: self.invites_http3.then_some(alt_svc),
                 pki,
                 answers: self.answers,
                 websocket_on_http2: !self.no_websocket_on_http2,
                 record: Mutex::default(),
             }),
-            tls: listener.local_addr().expect("an address"),
+            tls,
             plain: plain.local_addr().expect("an address"),
         };
         tokio::spawn(accept_loop(listener, Arc::clone(&origin.shared), Some(config)));
@@ -172,6 +183,7 @@ impl Build {
 }
 
 struct Shared {
+    alt_svc: Option<String>,
     pki: Arc<Pki>,
     answers: HashMap<String, Answer>,
     websocket_on_http2: bool,
@@ -202,9 +214,13 @@ impl Shared {
 
     fn answer(&self, seen: &Seen, body: &[u8]) -> Answer {
         let path = seen.target.split('?').next().unwrap_or_default();
-        match self.answers.get(path) {
+        let answer = match self.answers.get(path) {
             Some(answer) => answer.clone(),
             None => answer::built_in(seen, body),
+        };
+        match &self.alt_svc {
+            Some(alternative) => answer.field("alt-svc", alternative),
+            None => answer,
         }
     }
 }

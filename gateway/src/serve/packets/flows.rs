@@ -41,7 +41,7 @@ async fn accept(packets: Arc<PacketSession>, mut opened: mpsc::Receiver<Opened>)
                 // A client asks again where too many are under way.
                 let Ok(permit) = Arc::clone(&querying).try_acquire_owned() else { continue };
                 tasks.spawn(async move {
-                    if let Some(answer) = queries::answer(&packets, &query, true).await
+                    if let Some(answer) = queries::Asker::of(&packets).answer(&query, true).await
                         && let Err(dropped) =
                             packets.stack.send_datagram(destination, source, &answer)
                     {

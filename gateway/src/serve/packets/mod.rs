@@ -14,4 +14,5 @@ mod table;
 pub(super) use cstp::{Bootstrap, is_bootstrap, serve as bootstrap};
 pub(super) use dtls::take as take_dtls;
 pub(super) use network::{inner_network, start_kernel};
+pub(super) use queries::Asker;
 pub(super) use table::PacketTunnels;

@@ -294,6 +294,14 @@ impl Stack {
         self.opened.try_send(opened).map_err(|_| Dropped::Queue)
     }
 
+    /// Takes what further comes between two ends, in place of whoever took it before.
+    #[must_use]
+    pub fn take_over(&self, source: SocketAddr, destination: SocketAddr) -> mpsc::Receiver<Bytes> {
+        let (sender, inbox) = mpsc::channel(ASSOCIATION_QUEUED_MAX);
+        self.table.lock().udp.insert(Ends { source, destination }, sender);
+        inbox
+    }
+
     /// Forgets an association that has ended.
     pub fn close_datagrams(&self, source: SocketAddr, destination: SocketAddr) {
         self.table.lock().udp.remove(&Ends { source, destination });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use gateway_proto::h3::{Code, Settings, StreamType, put_goaway, put_settings};
+use gateway_proto::h3::{Code, Fault, Settings, StreamType, put_goaway, put_settings};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::task::JoinSet;
 
@@ -36,19 +36,42 @@ pub struct Arriving {
     pub(super) recv: RecvStream,
 }
 
+/// The connection that a stream is of.
+pub struct Owner(Arc<Shared>);
+
+impl Owner {
+    /// Closes the connection over a violation.
+    pub fn fail(&self, fault: Fault) -> io::Error {
+        self.0.fail(fault)
+    }
+
+    /// A stream has said all: a connection that is to be closed waits until the client has it.
+    pub fn deliver_rest(&self, stream: &SendStream) {
+        self.0.deliver_rest(stream);
+    }
+}
+
 impl Http3 {
-    /// Begins to speak HTTP/3.
+    /// Begins to speak HTTP/3 in a tunnel.
     ///
     /// # Errors
     /// Where the connection is over already.
     pub async fn begin(connection: Connection) -> io::Result<Self> {
-        let mut control = connection.open_uni().await?;
         let settings = Settings {
             max_field_section_size: Some(HEAD_BYTES_MAX as u64),
             enable_connect_protocol: true,
             h3_datagram: true,
             ..Settings::default()
         };
+        Self::begin_with(connection, settings).await
+    }
+
+    /// Begins to speak HTTP/3, promising this much.
+    ///
+    /// # Errors
+    /// Where the connection is over already.
+    pub async fn begin_with(connection: Connection, settings: Settings) -> io::Result<Self> {
+        let mut control = connection.open_uni().await?;
         let mut out = BytesMut::from(&[StreamType::CONTROL][..]);
         put_settings(&settings, &mut out);
         control.write_chunk(out.freeze()).await?;
@@ -140,6 +163,12 @@ impl Http3 {
 }
 
 impl Arriving {
+    /// Both directions of the stream, for who reads heads and bodies by itself.
+    #[must_use]
+    pub fn into_parts(self) -> (Owner, SendStream, RecvStream) {
+        (Owner(self.shared), self.send, self.recv)
+    }
+
     /// Reads the request's head. `None` where it is malformed, late or too large; the client has
     /// then been told.
     pub async fn head(self) -> Option<Request> {

@@ -23,7 +23,7 @@ pub use datagrams::Datagrams;
 pub use ending::QuicEnding;
 pub use endpoint::{QuicEndpoint, WINDOW_BYTES_MIN};
 pub use gateway_proto::h3::Code;
-pub use http3::{Arriving, Http3};
+pub use http3::{Arriving, Http3, Owner};
 pub use ids::{Generation, Ids, Route, destination};
 pub use keys::QuicKeys;
 pub use request::{Request, Responder};

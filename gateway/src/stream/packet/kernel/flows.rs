@@ -29,6 +29,8 @@ use crate::tunnel::link::Link;
 /// Connections of a session with buffers as large as the path takes: downloads, and what else came first.
 /// Half of the session's budget is left for the rest.
 const LARGE_MAX: usize = 4;
+/// How long an address rests after its session: what the kernel has accepted meanwhile is gone by then.
+pub(super) const REST: Duration = Duration::from_secs(2);
 /// Below it are the listeners' own.
 const PORT_MIN: u16 = 1_024;
 
@@ -64,17 +66,8 @@ impl Flows {
     ) -> Self {
         // A session that has the address of another begins elsewhere.
         let port = random::bytes().map_or(PORT_MIN, u16::from_ne_bytes);
-        let table = Table {
-            by_ends: HashMap::new(),
-            by_port: HashMap::new(),
-            port,
-            numbers: 0,
-            opening: 0,
-            large: 0,
-            window,
-            over: false,
-        };
-        Self { kernel, link, lease, opened, table: Mutex::new(table) }
+        let table = Mutex::new(Table::new(port, window));
+        Self { kernel, link, lease, opened, table }
     }
 
     /// Connections there are.
@@ -270,6 +263,19 @@ impl Flows {
 }
 
 impl Table {
+    fn new(port: u16, window: TunnelWindow) -> Self {
+        Self {
+            by_ends: HashMap::new(),
+            by_port: HashMap::new(),
+            port,
+            numbers: 0,
+            opening: 0,
+            large: 0,
+            window,
+            over: false,
+        }
+    }
+
     fn is_followed(&self, port: u16, syn: &TcpPacket<'_>) -> bool {
         self.by_port.get(&port).is_some_and(|entry| entry.is_followed_by(syn))
     }
@@ -307,5 +313,5 @@ impl Table {
     }
 }
 
-/// How long an address rests after its session: what the kernel has accepted meanwhile is gone by then.
-pub(super) const REST: Duration = Duration::from_secs(2);
+#[cfg(test)]
+mod tests;

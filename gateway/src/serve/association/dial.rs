@@ -1,0 +1,66 @@
+//! The connect gate of a flow that is not read, and its socket.
+
+use std::net::SocketAddr;
+
+use policy::verdict::DialPermit;
+use tokio::net::UdpSocket;
+
+use crate::ident::Blame;
+use crate::serve::bypass::{name_and_address, unreachable_end};
+use crate::serve::decide;
+use crate::serve::flow::{Flow, FlowEnd};
+use crate::serve::reach;
+use crate::snapshot::Tenant;
+
+/// Asks whether datagrams to this destination may go on by its name alone.
+pub(super) async fn admit(flow: &Flow, tenant: &Tenant) -> Result<DialPermit, FlowEnd> {
+    let guard = flow.worker.pop.guard.load_full();
+    guard
+        .check_name(&flow.asked, flow.port)
+        .map_err(|refused| FlowEnd::refused(refused.label(), Blame::Client))?;
+    decide::connect_gate(flow, tenant, false).await
+}
+
+/// The same, and whether there is anything to go to.
+pub(in crate::serve) async fn reaches(flow: &Flow, tenant: &Tenant) -> Result<(), FlowEnd> {
+    let _permit = admit(flow, tenant).await?;
+    destination(flow, tenant).await.map(|_| ())
+}
+
+/// Opens a socket that only the destination can answer. A name's datagrams go only where the gateway's
+/// own resolver says that the name lives.
+pub(super) async fn open(
+    flow: &Flow,
+    tenant: &Tenant,
+    permit: &DialPermit,
+) -> Result<UdpSocket, FlowEnd> {
+    let target = destination(flow, tenant).await?;
+    flow.seen.lock().address = Some(target.ip());
+    connect(permit, target).await.map_err(|_| FlowEnd::refused("unreachable", Blame::Origin))
+}
+
+/// Where the datagrams would go: somewhere that may be dialled.
+async fn destination(flow: &Flow, tenant: &Tenant) -> Result<SocketAddr, FlowEnd> {
+    let target = name_and_address(flow, tenant).await.map_err(|error| unreachable_end(&error))?;
+    let addresses =
+        reach::resolve(flow, tenant, &target).await.map_err(|error| unreachable_end(&error))?;
+    let nowhere = || FlowEnd::refused("dns_nodata", Blame::Origin);
+    let address = *addresses.first().ok_or_else(nowhere)?;
+    let target = SocketAddr::new(address, flow.port);
+    let guard = flow.worker.pop.guard.load_full();
+    guard
+        .check_address(target)
+        .map_err(|refused| FlowEnd::refused(refused.label(), Blame::Client))?;
+    Ok(target)
+}
+
+async fn connect(_permit: &DialPermit, target: SocketAddr) -> std::io::Result<UdpSocket> {
+    let any: SocketAddr = if target.is_ipv4() {
+        (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+    };
+    let socket = UdpSocket::bind(any).await?;
+    socket.connect(target).await?;
+    Ok(socket)
+}
