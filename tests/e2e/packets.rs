@@ -139,6 +139,11 @@ async fn two_clients_with_one_certificate_have_a_session_each() {
         }
     }
     assert_eq!(one.counts().handshakes + two.counts().handshakes, 2);
+    // The log takes its time.
+    let begun = Instant::now();
+    while opened(&gateway.events("acme").await.unwrap()) < 2 && begun.elapsed() < SOON {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     assert_eq!(opened(&gateway.events("acme").await.unwrap()), 2);
 }
 
