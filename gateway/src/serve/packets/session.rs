@@ -229,8 +229,10 @@ impl PacketSession {
         self.cookie.lock().as_deref() == Some(cookie)
     }
 
+    /// A client that came over DTLS goes on over TLS, where it is told its addresses.
     pub(super) fn take_cookie(&self, cookie: &str) {
         *self.cookie.lock() = Some(cookie.to_owned());
+        self.stack.give([self.lease.ipv4().into(), self.lease.ipv6().into()]);
     }
 
     /// A packet came from the client on `channel`.

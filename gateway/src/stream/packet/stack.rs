@@ -159,6 +159,11 @@ impl Stack {
         self.kernel.as_ref().map_or(0, |kernel| kernel.count())
     }
 
+    /// Lets the client send from these addresses too.
+    pub fn give(&self, addresses: [IpAddr; 2]) {
+        self.sources.give(addresses);
+    }
+
     /// Takes a packet from the client.
     ///
     /// # Errors
