@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::huffman;
+use super::integer::{self, NoInteger};
 use super::tables::{ENTRY_OVERHEAD, Table};
 use crate::h2::code::{Code, Fault};
 
@@ -135,28 +136,11 @@ impl<'a> Rest<'a> {
         self.0.first().copied()
     }
 
-    fn byte(&mut self) -> Result<u8, Fault> {
-        let (first, rest) = self.0.split_first().ok_or_else(|| fault("header block cut off"))?;
-        self.0 = rest;
-        Ok(*first)
-    }
-
-    /// An integer with a prefix of `bits` (RFC 7541, section 5.1), below 2^28 and some: no size
-    /// or index that we accept is larger.
     fn integer(&mut self, bits: u32) -> Result<usize, Fault> {
-        let mask = (1_usize << bits) - 1;
-        let mut value = usize::from(self.byte()?) & mask;
-        if value < mask {
-            return Ok(value);
-        }
-        for shift in [0, 7, 14, 21] {
-            let byte = self.byte()?;
-            value += usize::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(fault("integer too large"))
+        integer::take(&mut self.0, bits).map_err(|why| match why {
+            NoInteger::CutOff => fault("header block cut off"),
+            NoInteger::TooLarge => fault("integer too large"),
+        })
     }
 
     /// A string's bytes, and whether they are Huffman-coded.

@@ -3,6 +3,7 @@
 
 use bytes::{BufMut, BytesMut};
 
+use super::integer;
 use super::tables::static_index;
 
 /// Static indices of `:status` values (RFC 7541, appendix A).
@@ -37,7 +38,7 @@ pub fn encode_field(name: &[u8], value: &[u8], out: &mut BytesMut) {
     };
     let kind = if NEVER_INDEXED.contains(&name) { 0x10 } else { 0x00 };
     let index = static_index(name);
-    integer(usize::from(index), 4, kind, out);
+    integer::put(usize::from(index), 4, kind, out);
     if index == 0 {
         string(name, out);
     }
@@ -45,22 +46,6 @@ pub fn encode_field(name: &[u8], value: &[u8], out: &mut BytesMut) {
 }
 
 fn string(bytes: &[u8], out: &mut BytesMut) {
-    integer(bytes.len(), 7, 0, out);
+    integer::put(bytes.len(), 7, 0, out);
     out.put_slice(bytes);
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-fn integer(value: usize, bits: u32, flags: u8, out: &mut BytesMut) {
-    let mask = (1_usize << bits) - 1;
-    if value < mask {
-        out.put_u8(flags | value as u8);
-        return;
-    }
-    out.put_u8(flags | mask as u8);
-    let mut rest = value - mask;
-    while rest >= 0x80 {
-        out.put_u8(0x80 | (rest & 0x7f) as u8);
-        rest >>= 7;
-    }
-    out.put_u8(rest as u8);
 }

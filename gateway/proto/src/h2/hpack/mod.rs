@@ -4,6 +4,7 @@ mod codes;
 mod decode;
 mod encode;
 pub(crate) mod huffman;
+pub(crate) mod integer;
 mod tables;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::tables::entry;
 use crate::h2::hpack::huffman;
+use crate::h2::hpack::integer::{self, NoInteger};
 use crate::h3::code::{Code, Fault};
 
 /// What each field counts beyond its bytes (RFC 9114 section 4.2.2).
@@ -79,28 +80,11 @@ impl<'a> Rest<'a> {
         }
     }
 
-    fn byte(&mut self) -> Result<u8, Fault> {
-        let (first, rest) = self.0.split_first().ok_or_else(|| fault("field section cut off"))?;
-        self.0 = rest;
-        Ok(*first)
-    }
-
-    /// An integer with a prefix of `bits` (section 4.1.1), below 2^28 and some: no size or index
-    /// that we accept is larger.
     fn integer(&mut self, bits: u32) -> Result<usize, Fault> {
-        let mask = (1_usize << bits) - 1;
-        let mut value = usize::from(self.byte()?) & mask;
-        if value < mask {
-            return Ok(value);
-        }
-        for shift in [0, 7, 14, 21] {
-            let byte = self.byte()?;
-            value += usize::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(fault("integer too large"))
+        integer::take(&mut self.0, bits).map_err(|why| match why {
+            NoInteger::CutOff => fault("field section cut off"),
+            NoInteger::TooLarge => fault("integer too large"),
+        })
     }
 
     /// A string whose length has a prefix of `bits`; the bit before them says Huffman.

@@ -3,6 +3,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::tables::{static_entry, static_name};
+use crate::h2::hpack::integer;
 
 /// Fields that no intermediary may put into a table (RFC 9204 section 7.1.3).
 const NEVER_INDEXED: [&[u8]; 4] =
@@ -29,32 +30,16 @@ pub fn encode_field(name: &[u8], value: &[u8], out: &mut BytesMut) {
         name
     };
     if let Some(index) = static_entry(name, value) {
-        return integer(index, 6, 0b1100_0000, out);
+        return integer::put(index, 6, 0b1100_0000, out);
     }
     let never = NEVER_INDEXED.contains(&name);
     match static_name(name) {
-        Some(index) => integer(index, 4, 0b0101_0000 | u8::from(never) << 5, out),
+        Some(index) => integer::put(index, 4, 0b0101_0000 | u8::from(never) << 5, out),
         None => {
-            integer(name.len(), 3, 0b0010_0000 | u8::from(never) << 4, out);
+            integer::put(name.len(), 3, 0b0010_0000 | u8::from(never) << 4, out);
             out.put_slice(name);
         }
     }
-    integer(value.len(), 7, 0, out);
+    integer::put(value.len(), 7, 0, out);
     out.put_slice(value);
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-fn integer(value: usize, bits: u32, flags: u8, out: &mut BytesMut) {
-    let mask = (1_usize << bits) - 1;
-    if value < mask {
-        out.put_u8(flags | value as u8);
-        return;
-    }
-    out.put_u8(flags | mask as u8);
-    let mut rest = value - mask;
-    while rest >= 0x80 {
-        out.put_u8(0x80 | (rest & 0x7f) as u8);
-        rest >>= 7;
-    }
-    out.put_u8(rest as u8);
 }
