@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use policy::catalog::Catalog;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 
 use super::packets::{self, PacketTunnels};
@@ -26,7 +26,7 @@ use crate::limit::window::ProcessWindow;
 use crate::origin::resolve::{NameServers, Resolver, ResolverSettings};
 use crate::snapshot::{GatewayUnit, LoadError, Snapshot, Tenant, Watcher};
 use crate::socket::{
-    Accepting, Handover, Inbox, QuicSocket, UdpPort, bind, raise_descriptor_limit,
+    Accepting, BACKLOG, Handover, Inbox, QuicSocket, UdpPort, bind, raise_descriptor_limit,
     refuse_core_dumps,
 };
 use crate::stream::packet::AddressPool;
@@ -128,10 +128,12 @@ async fn serve(
     let admin = admin::Admin::new(Arc::clone(&pop), Arc::clone(&events), SystemTime::now());
     let admin = admin.serve(listeners.admin).map_err(ServeError::Admin)?;
     let accepting = pop.tasks.clone();
-    accepting.spawn(accept_tunnels(listeners.tunnel, Arc::clone(&crew)));
+    accepting.spawn(accept(listeners.tunnel, Arc::clone(&crew), tunnel::serve));
     serve_udp(&crew, listeners.udp)?;
     for (listener, tenant) in listeners.explicit {
-        accepting.spawn(accept_explicit(listener, tenant, Arc::clone(&crew)));
+        let serve =
+            move |worker, stream, peer| tunnel::explicit(worker, stream, peer, tenant.clone());
+        accepting.spawn(accept(listener, Arc::clone(&crew), serve));
     }
     let watcher = tokio::spawn(Watcher::new(snapshot.clone()).run());
     ready(&snapshot);
@@ -303,31 +305,28 @@ pub(super) fn resolver(gateway: &GatewayUnit) -> Result<Resolver, ServeError> {
         .map_err(|error| ServeError::Resolver(error.to_string()))
 }
 
-/// Deals connections out to the workers in turn.
-async fn accept_tunnels(listener: TcpListener, crew: Arc<[Arc<Worker>]>) {
+/// Deals connections out to the workers in turn, until the gateway drains.
+async fn accept<Serving>(
+    listener: TcpListener,
+    crew: Arc<[Arc<Worker>]>,
+    serve: impl Fn(Arc<Worker>, TcpStream, SocketAddr) -> Serving,
+) where
+    Serving: Future<Output = ()> + Send + 'static,
+{
     let accepting = Accepting::new(listener);
+    let mut waiting = 0;
     for worker in crew.iter().cycle() {
         let accepted = tokio::select! {
+            biased;
+            // What has connected already is told to go elsewhere, not reset; what goes on coming is not
+            // waited for.
+            () = worker.pop.draining.cancelled() => {
+                waiting += 1;
+                if waiting > BACKLOG { None } else { accepting.waiting().await }
+            }
             accepted = accepting.next() => Some(accepted),
-            // What has connected already is told to go elsewhere, not reset.
-            () = worker.pop.draining.cancelled() => accepting.waiting().await,
         };
         let Some((stream, peer)) = accepted else { return };
-        let worker = Arc::clone(worker);
-        let tasks = worker.pop.tasks.clone();
-        tasks.spawn(tunnel::serve(worker, stream, peer));
-    }
-}
-
-async fn accept_explicit(listener: TcpListener, tenant: TenantName, crew: Arc<[Arc<Worker>]>) {
-    let accepting = Accepting::new(listener);
-    for worker in crew.iter().cycle() {
-        let (stream, peer) = tokio::select! {
-            accepted = accepting.next() => accepted,
-            () = worker.pop.draining.cancelled() => return,
-        };
-        let worker = Arc::clone(worker);
-        let tasks = worker.pop.tasks.clone();
-        tasks.spawn(tunnel::explicit(worker, stream, peer, tenant.clone()));
+        worker.pop.tasks.spawn(serve(Arc::clone(worker), stream, peer));
     }
 }

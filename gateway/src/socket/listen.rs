@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Connections the kernel completes before we accept them: a burst of reconnecting clients.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 /// After a failed accept (no descriptor left) the listener rests, instead of spinning.
 const REST: Duration = Duration::from_millis(50);
 
@@ -44,10 +44,7 @@ impl Accepting {
     /// those.
     pub async fn waiting(&self) -> Option<(TcpStream, SocketAddr)> {
         match tokio::time::timeout(Duration::ZERO, self.0.accept()).await {
-            Ok(Ok((stream, peer))) => {
-                drop(stream.set_nodelay(true));
-                Some((stream, peer))
-            }
+            Ok(Ok((stream, peer))) => Some((prompt(stream), peer)),
             Ok(Err(_)) | Err(_) => None,
         }
     }
@@ -56,11 +53,7 @@ impl Accepting {
     pub async fn next(&self) -> (TcpStream, SocketAddr) {
         loop {
             match self.0.accept().await {
-                Ok((stream, peer)) => {
-                    // Small records must not wait for acknowledgements.
-                    drop(stream.set_nodelay(true));
-                    return (stream, peer);
-                }
+                Ok((stream, peer)) => return (prompt(stream), peer),
                 Err(error) => {
                     tracing::warn!("accept: {error}");
                     tokio::time::sleep(REST).await;
@@ -68,4 +61,10 @@ impl Accepting {
             }
         }
     }
+}
+
+/// Small records must not wait for acknowledgements.
+fn prompt(stream: TcpStream) -> TcpStream {
+    drop(stream.set_nodelay(true));
+    stream
 }

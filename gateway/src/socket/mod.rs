@@ -11,6 +11,6 @@ mod unproven;
 pub use handover::{Handover, Passed, To};
 pub use inbox::{Inbox, Known};
 pub use limits::{raise_descriptor_limit, refuse_core_dumps};
-pub use listen::{Accepting, bind};
+pub use listen::{Accepting, BACKLOG, bind};
 pub use quic::QuicSocket;
 pub use udp::{Batch, Buffers, UdpPort, Way};
