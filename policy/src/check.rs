@@ -28,6 +28,8 @@ pub struct Vocabulary<'n> {
     pub dlp: &'n [&'n str],
     /// Categories that the tenant gives to hosts by itself.
     pub own_categories: &'n [&'n str],
+    /// Whether some address database names countries, where that is known.
+    pub countries: Option<bool>,
     /// What apps are, for rules whose keys rule each other out.
     pub catalog: Option<&'n Catalog>,
 }
@@ -81,6 +83,14 @@ pub(crate) fn order(source: &PolicySource, problems: &mut Problems) {
 /// Warns of values that nothing bears.
 pub(crate) fn names(conditions: &[Condition], known: Vocabulary<'_>, problems: &mut Problems) {
     for condition in conditions {
+        let by_country = matches!(condition.key, Key::SourceCountry | Key::DestCountry);
+        if by_country && known.countries == Some(false) {
+            let what = format!(
+                "`{}` cannot be had: no database of `events.geoip` names countries",
+                condition.key.name()
+            );
+            problems.warning(condition.at, what, "such a database in gateway.yaml");
+        }
         let names: &[&str] = match condition.key {
             Key::App => known.apps,
             Key::Category => known.categories,

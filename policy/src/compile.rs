@@ -4,7 +4,7 @@ use crate::check;
 use crate::error::{Problem, Problems};
 use crate::evaluate::compiled::Compiled;
 use crate::evaluate::{Findings, Stop, Traits, reference};
-use crate::fact::{Facts, Gate, KeySet};
+use crate::fact::{Fact, Facts, Gate, Key, KeySet};
 use crate::rule::{Action, DefaultAction, OnUnobtainable, PolicySource, Rule};
 use crate::verdict::{BlockReason, Coached, DialPermit, Outcome, RuleIndex, SendPermit, Verdict};
 
@@ -91,6 +91,13 @@ impl Policy {
     #[must_use]
     pub fn keys(&self) -> KeySet {
         self.keys
+    }
+
+    /// Whether some rule may see a difference between these two values of a key. Where none does, the
+    /// one was judged with the other.
+    #[must_use]
+    pub fn tells_apart(&self, key: Key, one: Fact<'_>, other: Fact<'_>) -> bool {
+        self.compiled.tells_apart(key, one, other)
     }
 
     /// The evaluator this one is held equal to.

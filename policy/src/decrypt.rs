@@ -215,6 +215,12 @@ fn actions(written: Option<&str>) -> String {
 }
 
 impl DecryptRules {
+    /// Every key that some rule matches on.
+    #[must_use]
+    pub fn keys(&self) -> KeySet {
+        self.rules.iter().flat_map(|rule| &rule.conditions).map(|it| it.key).collect()
+    }
+
     /// Decides over what is known of a flow before it is read. What the name cannot tell (an app
     /// only its paths show) is best given as inapplicable; left deferred it counts as unobtainable,
     /// over which `decrypt` and `block` rules take effect and `bypass` rules never match.

@@ -346,6 +346,12 @@ impl KeySet {
         self.iter().filter(|key| key.gate() == gate).collect()
     }
 
+    /// Whether some key of it is known by the destination's address alone.
+    #[must_use]
+    pub fn by_address(self) -> bool {
+        self.contains(Key::DestIp) || self.contains(Key::DestCountry)
+    }
+
     /// In the order of [`Key::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Key> {
         let mut left = self.0;

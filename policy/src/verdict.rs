@@ -54,10 +54,7 @@ impl Verdict<DialPermit> {
     #[must_use]
     pub fn resolve_permit(&self) -> Option<ResolvePermit> {
         match &self.outcome {
-            Outcome::Pending(keys) => {
-                let by_address = keys.contains(Key::DestIp) || keys.contains(Key::DestCountry);
-                by_address.then_some(ResolvePermit(()))
-            }
+            Outcome::Pending(keys) => keys.by_address().then_some(ResolvePermit(())),
             Outcome::Allow { .. }
             | Outcome::Block { .. }
             | Outcome::Coach(_)

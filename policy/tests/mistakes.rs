@@ -16,6 +16,7 @@ const KNOWN: Vocabulary<'_> = Vocabulary {
     categories: policy::catalog::names::CATEGORIES,
     dlp: &["payment-cards"],
     own_categories: &[],
+    countries: Some(false),
     catalog: None,
 };
 
@@ -317,6 +318,19 @@ proptest! {
         let errors = check("p", &text, KNOWN).iter().any(|problem| problem.severity == Severity::Error);
         prop_assert_eq!(errors, Policy::load("p", &text).is_err());
     }
+}
+
+#[test]
+fn rules_over_countries_that_nobody_knows_are_told() {
+    let text =
+        "version: 1\nrules:\n  - { name: r, match: { dest_country: [KP] }, action: block }\n";
+    let told = [
+        "policy.yaml:3:25: warning: `dest_country` cannot be had: no database of `events.geoip` names \
+         countries, expected such a database in gateway.yaml",
+    ];
+    assert_eq!(lines(text), told);
+    let known = Vocabulary { countries: Some(true), ..KNOWN };
+    assert!(check("policy.yaml", text, known).is_empty());
 }
 
 #[test]

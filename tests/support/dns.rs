@@ -1,4 +1,4 @@
-//! A name server that a test scripts: one IPv4 address per question, never to be kept.
+//! A name server that a test scripts: IPv4 addresses, never to be kept.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -19,6 +19,13 @@ pub struct Dns {
 impl Dns {
     /// `answer` gets a name and how often its IPv4 address was asked for before.
     pub async fn start(answer: impl Fn(&str, usize) -> Ipv4Addr + Send + 'static) -> Self {
+        Self::start_with(move |name, before| vec![answer(name, before)]).await
+    }
+
+    /// Names that live at several addresses, told in this order.
+    pub async fn start_with(
+        answer: impl Fn(&str, usize) -> Vec<Ipv4Addr> + Send + 'static,
+    ) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");
         let address = socket.local_addr().expect("an address");
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -28,17 +35,21 @@ impl Dns {
             while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
                 let query = &buffer[..length];
                 let Some((name, kind, end)) = question(query) else { continue };
-                let mut reply = header(query, u16::from(kind == A));
-                reply.extend(&query[HEADER_BYTES..end]);
+                let mut addresses = Vec::new();
                 if kind == A {
                     let before = {
                         let mut log = log.lock().expect("the log");
                         log.push(name.clone());
                         log.iter().filter(|one| **one == name).count() - 1
                     };
+                    addresses = answer(&name, before);
+                }
+                let mut reply = header(query, u16::try_from(addresses.len()).expect("a few"));
+                reply.extend(&query[HEADER_BYTES..end]);
+                for address in addresses {
                     // A pointer to the question's name, type A, class IN, TTL 0, four bytes.
                     reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4]);
-                    reply.extend(answer(&name, before).octets());
+                    reply.extend(address.octets());
                 }
                 socket.send_to(&reply, peer).await.ok();
             }

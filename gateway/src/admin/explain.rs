@@ -65,7 +65,9 @@ fn tell(admin: &Admin, asked: Asked) -> Reply {
         Err(error) => return reply::problem(400, &error.to_string()),
     };
     let guard = admin.pop.guard.load();
-    let setting = Setting { tenant: &tenant, catalog: &admin.pop.catalog, guard: &guard };
+    let gateway = admin.pop.snapshot.gateway();
+    let (catalog, places) = (&admin.pop.catalog, &gateway.places);
+    let setting = Setting { tenant: &tenant, catalog, guard: &guard, places };
     match serde_json::to_value(explain(&setting, &question)) {
         Ok(value) => reply::json(&value),
         Err(error) => reply::problem(500, &error.to_string()),

@@ -76,7 +76,7 @@ pub(super) fn run(layout: &Layout) -> Result<Vec<Problem>, Failure> {
             None => loaded.insert(super::explain::catalog()?),
         };
         let guard = serve::guard(&unit, own_addresses(&unit));
-        let setting = Setting { tenant: &tenant, catalog, guard: &guard };
+        let setting = Setting { tenant: &tenant, catalog, guard: &guard, places: &unit.places };
         for file in files {
             problems.extend(run_file(layout, &file, &setting));
         }

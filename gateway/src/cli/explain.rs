@@ -89,7 +89,8 @@ pub(super) fn answer(args: &ExplainArgs) -> Result<Explanation, Failure> {
     };
     let catalog = catalog()?;
     let guard = serve::guard(&unit, own_addresses(&unit));
-    let setting = Setting { tenant: &tenant, catalog: &catalog, guard: &guard };
+    let setting =
+        Setting { tenant: &tenant, catalog: &catalog, guard: &guard, places: &unit.places };
     Ok(explain(&setting, &question))
 }
 

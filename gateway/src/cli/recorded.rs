@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use policy::Policy;
 use policy::catalog::Catalog;
-use policy::fact::{Fact, Facts, Gate, Key, KeySet, Unobtainable, Value};
+use policy::fact::{Fact, Facts, Gate, Key, KeySet, Value};
 use policy::verdict::{Outcome, RuleIndex};
 use smallvec::SmallVec;
 
@@ -203,6 +203,8 @@ impl Recorded<'_> {
         let mut facts = Facts::new();
         let text = |value: Option<&'f str>| value.map_or(Fact::Inapplicable, whole);
         let texts = |list: &'f [&'f str]| Fact::Known(Value::Texts(list));
+        // Whether there was a database then, the record does not say.
+        let country = |code: Option<&'f str>| code.map_or(Fact::Pending, whole);
         let address = |ip: Option<IpAddr>| {
             ip.map_or(Fact::Pending, |ip| Fact::Known(Value::Address(ip.to_canonical())))
         };
@@ -213,14 +215,12 @@ impl Recorded<'_> {
         facts.set(Key::Os, text(self.os.as_deref()));
         facts.set(Key::AccessMethod, text(self.access_method.as_deref()));
         facts.set(Key::SourceIp, address(self.client_ip));
-        facts.set(Key::SourceCountry, text(self.source_country.as_deref()));
+        facts.set(Key::SourceCountry, country(self.source_country.as_deref()));
         facts.set(Key::Domain, text(self.host.as_deref()));
         facts.set(Key::DestIp, address(self.dest_ip));
         let port = self.dest_port.map_or(Fact::Pending, |port| number(port.into()));
         facts.set(Key::DestPort, port);
-        let country = self.dest_country.as_deref();
-        let unknown = Fact::Unobtainable(Unobtainable::EngineDown);
-        facts.set(Key::DestCountry, country.map_or(unknown, |it| Fact::Known(Value::Text(it))));
+        facts.set(Key::DestCountry, country(self.dest_country.as_deref()));
         if keys.contains(Key::Time) {
             let moment = self.time.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second);
             facts.set(Key::Time, moment.map_or(Fact::Pending, |it| Fact::Known(Value::Moment(it))));

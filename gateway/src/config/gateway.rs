@@ -252,7 +252,8 @@ pub struct Events {
     pub compress: bool,
     /// Disk space of all tenants' events together; each tenant has its share.
     pub max_bytes: ByteSize,
-    /// Address databases in MaxMind's format (country, ASN), asked in order.
+    /// Address databases in MaxMind's format (country, ASN), asked in order; rules over countries go by
+    /// them too.
     pub geoip: Vec<PathBuf>,
     /// Where events are sent in addition.
     pub sinks: Vec<Sink>,

@@ -1,12 +1,12 @@
 //! What a record does not say and its address or user agent tells: country, network, browser.
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
-use maxminddb::{MaxMindDbError, path};
+
+use crate::snapshot::Places;
 
 /// User agents remembered: there are few in one place at a time, and each takes some ten
 /// microseconds to take apart. Beyond, all are forgotten.
@@ -24,31 +24,16 @@ pub(super) struct Agent {
     pub(super) device: Option<Box<str>>,
 }
 
-/// Country and network of an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) country: Option<Box<str>>,
-    pub(super) asn: Option<u32>,
-}
-
 /// Looks things up for records.
 #[derive(Default)]
 pub(super) struct Enrichment {
     agents: DashMap<Box<str>, Arc<Agent>>,
-    geo: ArcSwap<Geo>,
+    places: ArcSwap<Places>,
 }
 
-/// Address databases in MaxMind's format, asked in order.
-#[derive(Default)]
-struct Geo(Vec<maxminddb::Reader<Vec<u8>>>);
-
 impl Enrichment {
-    /// Reads the databases anew. Where one cannot be read, those in force stay.
-    pub(super) fn set_geo(&self, paths: &[PathBuf]) -> Result<(), MaxMindDbError> {
-        let read = |path: &PathBuf| maxminddb::Reader::open_readfile(Path::new(path));
-        let databases: Vec<_> = paths.iter().map(read).collect::<Result<_, _>>()?;
-        self.geo.store(Arc::new(Geo(databases)));
-        Ok(())
+    pub(super) fn set_places(&self, places: Arc<Places>) {
+        self.places.store(places);
     }
 
     pub(super) fn agent(&self, text: &str) -> Option<Arc<Agent>> {
@@ -66,23 +51,11 @@ impl Enrichment {
         Some(agent)
     }
 
-    pub(super) fn place(&self, address: Option<IpAddr>) -> Place {
-        let geo = self.geo.load();
-        let mut place = Place::default();
-        let Some(address) = address.filter(|_| !geo.0.is_empty()) else { return place };
-        for database in &geo.0 {
-            let Ok(found) = database.lookup(address.to_canonical()) else { continue };
-            if place.country.is_none() {
-                let code: Result<Option<&str>, _> =
-                    found.decode_path(&path!["country", "iso_code"]);
-                place.country = code.ok().flatten().map(Into::into);
-            }
-            if place.asn.is_none() {
-                let number = found.decode_path(&path!["autonomous_system_number"]);
-                place.asn = number.ok().flatten();
-            }
-        }
-        place
+    /// Country and network of an address.
+    pub(super) fn place(&self, address: Option<IpAddr>) -> (Option<Box<str>>, Option<u32>) {
+        let places = self.places.load();
+        let country = address.and_then(|address| places.country(address).map(Into::into));
+        (country, address.and_then(|address| places.network(address)))
     }
 }
 
@@ -104,10 +77,7 @@ fn taken_apart(text: &str) -> Agent {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
-    use super::{AGENTS_MAX, Enrichment, Place};
-
-    /// Made for tests: 198.51.100.0/24 is in DE and AS64500, 2001:db8::/32 in US.
-    const DATABASE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/event/tests/places.mmdb");
+    use super::{AGENTS_MAX, Enrichment};
 
     #[test]
     fn a_user_agent_names_browser_system_and_device() {
@@ -128,20 +98,5 @@ mod tests {
             enrichment.agent(&format!("agent {number}"));
         }
         assert!(enrichment.agents.len() <= AGENTS_MAX);
-    }
-
-    #[test]
-    fn an_address_has_country_and_network_where_a_database_is_given() {
-        let enrichment = Enrichment::default();
-        let address = Some([198, 51, 100, 7].into());
-        assert_eq!(enrichment.place(address), Place::default());
-        enrichment.set_geo(&[DATABASE.into()]).unwrap();
-        let place = enrichment.place(address);
-        assert_eq!((place.country.as_deref(), place.asn), (Some("DE"), Some(64500)));
-        let six = "2001:db8::1".parse().unwrap();
-        assert_eq!(enrichment.place(Some(six)).country.as_deref(), Some("US"));
-        assert_eq!(enrichment.place(Some([10, 0, 0, 1].into())), Place::default());
-        assert!(enrichment.set_geo(&[file!().into()]).is_err());
-        assert_eq!(enrichment.place(address).asn, Some(64500));
     }
 }

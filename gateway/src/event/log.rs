@@ -30,6 +30,7 @@ use super::wal::{self, FileId, Wal};
 use super::{flush, pack, serialize};
 use crate::config::Sink;
 use crate::ident::Blame;
+use crate::snapshot::Places;
 
 /// Where the write-ahead logs lie, beside the tenants' directories. No tenant has this name.
 pub(super) const WAL_DIRECTORY: &str = "_wal";
@@ -222,11 +223,9 @@ impl EventLog {
         self.sinks.set(sinks, &self.changes());
     }
 
-    /// Reads these address databases; events from now on say country and network. Blocks.
-    pub fn set_geo(&self, databases: &[PathBuf]) {
-        if let Err(error) = self.shared.enrichment.set_geo(databases) {
-            tracing::error!(%error, "event log: an address database cannot be read; those before stay");
-        }
+    /// Events from now on say country and network by these.
+    pub fn set_places(&self, places: Arc<Places>) {
+        self.shared.enrichment.set_places(places);
     }
 
     /// What each sink has done, by name.

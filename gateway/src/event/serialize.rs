@@ -55,9 +55,9 @@ fn client(line: &mut Line<'_>, client: &Client, setting: &Setting<'_>) {
     line.label("client_ip", address.as_deref());
     line.number("client_port", client.port.map(u64::from));
     // Country and network say much less than the address: they stay where it goes.
-    let place = setting.enrichment.place(client.ip);
-    line.text("source_country", text(&client.country).or(place.country.as_deref()));
-    line.number("source_asn", place.asn.map(u64::from));
+    let (country, network) = setting.enrichment.place(client.ip);
+    line.text("source_country", text(&client.country).or(country.as_deref()));
+    line.number("source_asn", network.map(u64::from));
     line.text("tunnel_tls", text(&client.tunnel_tls));
     line.text("tunnel_kx", text(&client.tunnel_kx));
     line.text("binding", text(&client.binding));
@@ -70,9 +70,9 @@ fn destination(line: &mut Line<'_>, destination: &Destination, setting: &Setting
     line.number("dest_port", destination.port.map(u64::from));
     line.text("sni", text(&destination.sni));
     line.label("host_source", destination.host_source.map(super::HostSource::as_str));
-    let place = setting.enrichment.place(destination.ip);
-    line.text("dest_country", text(&destination.country).or(place.country.as_deref()));
-    line.number("dest_asn", place.asn.map(u64::from));
+    let (country, network) = setting.enrichment.place(destination.ip);
+    line.text("dest_country", text(&destination.country).or(country.as_deref()));
+    line.number("dest_asn", network.map(u64::from));
     line.printed("egress_ip", destination.egress_ip);
 }
 

@@ -195,9 +195,6 @@ fn full() -> Record {
     }
 }
 
-/// An address database made for tests: 198.51.100.0/24 is in DE and AS64500.
-const PLACES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/event/tests/places.mmdb");
-
 /// The record as it is written.
 fn line(record: &Record) -> String {
     line_with(record, &super::Redaction::default())
@@ -205,7 +202,7 @@ fn line(record: &Record) -> String {
 
 fn line_with(record: &Record, redaction: &super::Redaction) -> String {
     let enrichment = super::enrich::Enrichment::default();
-    enrichment.set_geo(&[PLACES.into()]).unwrap();
+    enrichment.set_places(std::sync::Arc::new(crate::snapshot::places_of_tests()));
     let setting = super::serialize::Setting {
         pop: "fra-1",
         tenant: "acme",

@@ -56,7 +56,7 @@ pub(super) async fn lease(
             return Ok((opened, true));
         }
     }
-    let addresses = reach::resolve(flow, tenant, &target).await?;
+    let addresses = reach::destinations(flow, tenant, &target).await?;
     // A login must begin on a connection that nobody else used, and stay there.
     let may_http2 = !how.http1 && offers_http2(flow, &target, &addresses, websocket);
     if !how.fresh && matches!(bound, Taken::Nothing) {

@@ -19,7 +19,7 @@ use super::tenancy::Tenancy;
 use crate::event::{self, HostSource, Record, RecordType, Text};
 use crate::exchange::Scheme;
 use crate::ident::{Blame, FlowId};
-use crate::snapshot::Tenant;
+use crate::snapshot::{Places, Tenant};
 use crate::tls::{ClientTls, OriginFacts, quic};
 use crate::tunnel::Session;
 use crate::verdict::pinned::Reason;
@@ -43,6 +43,8 @@ pub(super) struct Flow {
     pub(super) host_source: HostSource,
     /// Dial the address that CONNECT named, not one of the name's.
     pub(super) pinned_address: Option<IpAddr>,
+    /// Where addresses are, as known when the flow began.
+    pub(super) places: Arc<Places>,
     pub(super) seen: Mutex<Seen>,
     /// A connection opened ahead of the first exchange.
     pub(super) first: Mutex<Option<Opened>>,
@@ -63,6 +65,8 @@ pub(super) struct Seen {
     pub(super) origin: Option<OriginFacts>,
     pub(super) fault: Option<&'static str>,
     pub(super) address: Option<IpAddr>,
+    /// The name whose address rules were asked of, and that address.
+    pub(super) judged: Option<(Arc<str>, IpAddr)>,
     pub(super) dns: Option<Duration>,
     pub(super) connect: Option<Duration>,
     pub(super) tls: Option<Duration>,
@@ -81,6 +85,7 @@ impl Flow {
     ) -> Option<Self> {
         let tenant = worker.pop.snapshot.tenant(session.tenant.as_str())?;
         let tenancy = worker.pop.tenancy(&tenant);
+        let places = Arc::clone(&worker.pop.snapshot.gateway().places);
         Some(Self {
             host: asked.to_string().into(),
             host_source: HostSource::Connect,
@@ -94,6 +99,7 @@ impl Flow {
             ja4: None,
             foreign_alpn: None,
             pinned_address: None,
+            places,
             seen: Mutex::default(),
             first: Mutex::default(),
             bound: Bound::default(),
@@ -130,6 +136,12 @@ impl Flow {
         self.worker.pop.snapshot.tenant(self.session.tenant.as_str())
     }
 
+    /// The address of `host` that rules were asked of.
+    pub(super) fn judged(&self, host: &str) -> Option<IpAddr> {
+        let seen = self.seen.lock();
+        seen.judged.as_ref().filter(|(judged, _)| **judged == *host).map(|(_, address)| *address)
+    }
+
     pub(super) fn target(&self, scheme: Scheme) -> Target {
         Target {
             scheme,
@@ -152,7 +164,7 @@ impl Flow {
             host: &self.host,
             address,
             port: self.port,
-            source_country: None,
+            places: tenant.goes_by_country.then_some(&*self.places),
             now: now(),
             labels: &tenant.labels,
             site: self.worker.pop.catalog.settled_site(&self.host),
@@ -172,10 +184,11 @@ impl Flow {
     /// The "where" of this flow's records.
     pub(super) fn destination(&self) -> event::Destination {
         let seen = self.seen.lock();
+        let judged = seen.judged.as_ref().map(|(_, address)| *address);
         event::Destination {
             flow_id: Some(self.id),
             host: Some(Arc::clone(&self.host).into()),
-            ip: seen.address,
+            ip: seen.address.or(judged),
             port: Some(self.port),
             sni: self.sni.clone().map(Into::into),
             host_source: Some(self.host_source),

@@ -88,6 +88,16 @@ impl<'a> Exchange<'a> {
         let began = std::time::Instant::now();
         let mut ruling = self.asking(request).judge(body, Gate::RequestHead, None);
         let mut spent = began.elapsed();
+        if ruling.needs_address() {
+            let target = connections::target_of(request);
+            let target = Target { pinned_address: self.flow.pinned_address, ..target };
+            if let Err(error) = reach::destinations(self.flow, self.tenant, &target).await {
+                let refusal = Refusal::unreachable(&error);
+                answer::refusal(client, self.tenant, request, transaction, &refusal).await;
+                return Cleared::Answered;
+            }
+            ruling = self.asking(request).judge(body, Gate::RequestHead, None);
+        }
         let is_call = notice::is_call(request) && request.version == Version::Http2;
         // A call's body may never end, and none that signs in is known.
         let signs_in = ruling.shows_account && !is_call && self.asking(request).minds_accounts();

@@ -86,7 +86,7 @@ pub(super) enum Learned {
 /// when the first exchange needs it.
 pub(super) async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
     let target = flow.target(Scheme::Https);
-    let addresses = match reach::resolve(flow, tenant, &target).await {
+    let addresses = match reach::destinations(flow, tenant, &target).await {
         Ok(addresses) => addresses,
         Err(error) => return Learned::Failed(error),
     };

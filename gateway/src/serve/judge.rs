@@ -79,9 +79,8 @@ impl Asking<'_> {
             request.target().split_once('?').unwrap_or_else(|| (request.target(), ""));
         let path = canonical_path(path.as_bytes());
         let host = request.host.text();
-        // Resolved or not, this exchange has a destination: a policy that goes by address has
-        // been asked at the connect gate.
-        let mut connect = flow.subject(tenant, flow.seen.lock().address);
+        let address = request.host.ip().or_else(|| flow.judged(&host));
+        let mut connect = flow.subject(tenant, address);
         connect.host = &host;
         connect.port = request.port;
         let catalog: &Catalog = &flow.worker.pop.catalog;

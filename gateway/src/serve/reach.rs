@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use policy::fact::{Fact, Key, Value};
 use policy::verdict::{DialPermit, Verdict};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -66,6 +67,8 @@ pub(super) enum Unreachable {
     Fault(Finding, FaultAction),
     #[error("the name lives elsewhere than the address asked for")]
     NameElsewhere,
+    #[error("the name has moved to where rules judge otherwise")]
+    Moved,
     #[error("the host is no name and no address")]
     Name,
     #[error("the gateway's own TLS settings fail: {0}")]
@@ -84,6 +87,7 @@ impl Unreachable {
             Self::Tls(error) => error.fault().map_or_else(|| error.label(), |it| it.as_str()),
             Self::Fault(finding, _) => finding.fault.as_str(),
             Self::NameElsewhere => "sni_ip_mismatch",
+            Self::Moved => "destination_moved",
             Self::Name => "bad_authority",
             Self::Settings(_) => "gateway_tls",
             Self::Http2 => "origin_http2",
@@ -95,7 +99,7 @@ impl Unreachable {
             Self::Resolve(error) => error.blame(),
             Self::Dial(error) => error.blame(),
             Self::Tls(error) => error.blame(),
-            Self::Fault(..) | Self::Http2 => Blame::Origin,
+            Self::Fault(..) | Self::Http2 | Self::Moved => Blame::Origin,
             Self::NameElsewhere | Self::Name => Blame::Client,
             Self::Settings(_) => Blame::Gateway,
         }
@@ -163,6 +167,44 @@ async fn addresses(
     Ok(resolver.resolve(tenant.name.as_str(), &target.host).await?)
 }
 
+/// The addresses of a target that may be dialled as far as rules go by address: what one address was
+/// allowed, another that some rule tells from it was not. The first is the one that rules are asked of,
+/// unless they were asked before.
+pub(super) async fn destinations(
+    flow: &Flow,
+    tenant: &Tenant,
+    target: &Target,
+) -> Result<Arc<[IpAddr]>, Unreachable> {
+    let addresses = resolve(flow, tenant, target).await?;
+    let Some(first) = addresses.first().filter(|_| tenant.policy.keys().by_address()) else {
+        return Ok(addresses);
+    };
+    let judged = flow.judged(&target.host).unwrap_or_else(|| {
+        flow.seen.lock().judged = Some((Arc::clone(&target.host), *first));
+        *first
+    });
+    let is_alike =
+        |address: &IpAddr| *address == judged || !told_apart(flow, tenant, judged, *address);
+    if addresses.iter().all(is_alike) {
+        return Ok(addresses);
+    }
+    let alike: Arc<[IpAddr]> = addresses.iter().copied().filter(is_alike).collect();
+    if alike.is_empty() {
+        // What comes next is judged by where the name lives now.
+        flow.seen.lock().judged = None;
+        return Err(Unreachable::Moved);
+    }
+    Ok(alike)
+}
+
+/// Whether some rule sees two addresses, or the countries that they are in, differently.
+fn told_apart(flow: &Flow, tenant: &Tenant, one: IpAddr, other: IpAddr) -> bool {
+    let address = |address: IpAddr| Fact::Known(Value::Address(address.to_canonical()));
+    let policy = &tenant.policy;
+    policy.tells_apart(Key::DestIp, address(one), address(other))
+        || policy.tells_apart(Key::DestCountry, flow.places.fact(one), flow.places.fact(other))
+}
+
 /// What the connect gate says. The name is resolved first where the policy goes by its address, which
 /// is then in `subject`.
 pub(super) async fn ask(
@@ -175,7 +217,8 @@ pub(super) async fn ask(
     if verdict.resolve_permit().is_none() {
         return Ok(verdict);
     }
-    subject.address = resolve(flow, tenant, target).await?.first().copied();
+    flow.seen.lock().judged = None;
+    subject.address = destinations(flow, tenant, target).await?.first().copied();
     Ok(connect(&tenant.policy, subject))
 }
 
@@ -186,7 +229,7 @@ pub(super) async fn dial(
     permit: &DialPermit,
     target: &Target,
 ) -> Result<TcpStream, Unreachable> {
-    let addresses = resolve(flow, tenant, target).await?;
+    let addresses = destinations(flow, tenant, target).await?;
     dial_any(flow, tenant, permit, &addresses, target.port).await.map(|(stream, _)| stream)
 }
 
@@ -269,7 +312,7 @@ pub(super) async fn open(
     http2: bool,
     tolerate: bool,
 ) -> Result<Opened, Unreachable> {
-    let addresses = resolve(flow, tenant, target).await?;
+    let addresses = destinations(flow, tenant, target).await?;
     if name_elsewhere_is_blocked(tenant) && target.pinned_address.is_some() {
         check_name_lives_here(flow, tenant, target).await?;
     }

@@ -29,7 +29,7 @@ const PRESSURE_CRITICAL_PERCENT: u64 = 95;
 pub(super) fn start(pop: &Arc<Pop>, events: &Arc<EventLog>) {
     follow(pop, events);
     let gateway = pop.snapshot.gateway();
-    events.set_geo(&gateway.config.events.geoip);
+    events.set_places(Arc::clone(&gateway.places));
     events.set_sinks(&gateway.config.events.sinks);
     tokio::spawn(changes(Arc::clone(pop), Arc::clone(events)));
     tokio::spawn(sweep(Arc::clone(pop), Arc::clone(events)));
@@ -46,8 +46,7 @@ async fn changes(pop: Arc<Pop>, events: Arc<EventLog>) {
         if gateway.generation != generation {
             generation = gateway.generation;
             swap_gateway(&pop);
-            // Large files are read: not while others wait for this thread.
-            tokio::task::block_in_place(|| events.set_geo(&gateway.config.events.geoip));
+            events.set_places(Arc::clone(&gateway.places));
             events.set_sinks(&gateway.config.events.sinks);
         }
         if gateway.origin_generation != origin_generation {

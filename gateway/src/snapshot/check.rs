@@ -24,7 +24,7 @@ use crate::ident::TenantName;
 /// Where the tenants' folder cannot be read.
 pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
     let layout = Layout::new(dir);
-    let (_, mut problems) = gateway::load(&layout, Source::Live);
+    let (gateway, mut problems) = gateway::load(&layout, Source::Live);
     let catalog = Catalog::builtin().ok();
     let lists = Lists::default();
     let apps: Vec<&str> = catalog.iter().flat_map(Catalog::app_ids).collect();
@@ -45,6 +45,7 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
             categories: &categories,
             dlp: &dlp,
             own_categories: &own,
+            countries: gateway.as_ref().map(|gateway| gateway.places.names_countries()),
             catalog: catalog.as_ref(),
         };
         if let (Some(tenant), Some(catalog)) = (&built, &catalog) {

@@ -1,6 +1,7 @@
 //! Builds the gateway's unit: gateway.yaml and the files it names.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aws_lc_rs::{constant_time, digest};
 use policy::Problem;
@@ -9,6 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::crls::OriginCrls;
 use super::last_good;
+use super::places::Places;
 use super::source::{Source, TEXT_BYTES_MAX};
 use crate::config::{
     FIRST, GatewayConfig, Layout, Read, check_gateway, position, problem, read, read_text,
@@ -28,6 +30,8 @@ pub struct GatewayUnit {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Lists of `origin.crls`.
     pub crls: OriginCrls,
+    /// Databases of `events.geoip`.
+    pub places: Arc<Places>,
     admin_token: Option<digest::Digest>,
     pub(super) texts: Vec<(&'static str, String)>,
 }
@@ -142,13 +146,11 @@ pub(super) fn load(layout: &Layout, source: Source) -> (Option<GatewayUnit>, Vec
             }
         }
     }
-    for (index, path) in config.events.geoip.iter().enumerate() {
-        if let Err(error) = maxminddb::Reader::open_readfile(path) {
-            let at = position(&tree, &["events", "geoip", &index.to_string()]);
-            let what = format!("{}: {error}", path.display());
-            problems.push(problem(&file, at, what, "a database in MaxMind's format"));
-        }
-    }
+    let places = places(source, &config.events.geoip).unwrap_or_else(|(index, what)| {
+        let at = position(&tree, &["events", "geoip", &index.to_string()]);
+        problems.push(problem(&file, at, what, "a database in MaxMind's format"));
+        Places::default()
+    });
     for (index, sink) in config.events.sinks.iter_mut().enumerate() {
         for path in sink.files() {
             if let Err(error) = read_text(path, TEXT_BYTES_MAX) {
@@ -166,10 +168,27 @@ pub(super) fn load(layout: &Layout, source: Source) -> (Option<GatewayUnit>, Vec
         config,
         extra_roots,
         crls,
+        places: Arc::new(places),
         admin_token,
         texts,
     };
     (Some(unit), problems)
+}
+
+/// The address databases. No copy of them is kept: they are large, and rules over countries fail closed
+/// without them.
+fn places(source: Source, paths: &[PathBuf]) -> Result<Places, (usize, String)> {
+    match Places::load(paths) {
+        Ok(places) => Ok(places),
+        Err((_, error)) if source == Source::LastGood => {
+            tracing::error!(%error, "no address database: countries cannot be had");
+            Ok(Places::default())
+        }
+        Err((index, error)) => {
+            let path = paths.get(index).map(|path| path.display().to_string());
+            Err((index, format!("{}: {error}", path.unwrap_or_default())))
+        }
+    }
 }
 
 fn known_tenants(layout: &Layout) -> String {

@@ -7,6 +7,7 @@ mod inotify;
 mod last_good;
 mod lists;
 mod look;
+mod places;
 mod source;
 mod tenant;
 mod tunnel;
@@ -35,6 +36,9 @@ pub use check::check;
 pub use crls::OriginCrls;
 pub use gateway::GatewayUnit;
 pub use look::look;
+pub use places::Places;
+#[cfg(test)]
+pub(crate) use places::of_tests as places_of_tests;
 pub use tenant::{PrivacyKey, Tenant};
 pub use tunnel::{Shown, TunnelError, ensure_tunnel_identity};
 pub use watch::Watcher;

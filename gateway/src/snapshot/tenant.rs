@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use policy::decrypt::{DecryptRules, DecryptSource};
+use policy::fact::Key;
 use policy::list::Labels;
 use policy::yaml::Node;
 use policy::{Policy, Position, Problem, Severity};
@@ -38,6 +39,8 @@ pub struct Tenant {
     /// Short hash of policy.yaml, as in events.
     pub policy_version: Arc<str>,
     pub decrypt: Arc<DecryptRules>,
+    /// Whether some rule goes by where an address is.
+    pub goes_by_country: bool,
     /// Categories of hosts that are the tenant's own.
     pub labels: Arc<Labels>,
     pub directory: Arc<Directory>,
@@ -189,14 +192,17 @@ impl Build<'_> {
         extra_files.extend(config.lists.iter().map(|list| list.file.clone()));
         let (labels, list_digests) = labels?;
         let device_ca = device?;
+        let (policy, decrypt) = (policy?, decrypt?);
+        let keys = policy.keys().union(decrypt.keys());
         Some(Tenant {
             name: name.clone(),
             generation: 1,
             origin_generation: 1,
             origin_digest: origin_digest(&config, &extra_roots),
-            policy: Arc::new(policy?),
+            policy: Arc::new(policy),
             policy_version: short_hash(&policy_text),
-            decrypt: Arc::new(decrypt?),
+            decrypt: Arc::new(decrypt),
+            goes_by_country: keys.contains(Key::SourceCountry) || keys.contains(Key::DestCountry),
             labels: Arc::new(labels),
             list_digests,
             directory: Arc::new(directory?),

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use policy::Policy;
 use policy::catalog::Site;
 use policy::decrypt::{DecryptAction, DecryptRule, DecryptRules, DecryptVerdict};
+use policy::fact::{Fact, Unobtainable};
 use policy::list::Labels;
 use policy::verdict::{DialPermit, Verdict};
 
 use super::facts;
 use crate::ident::{AccessMethod, Who};
+use crate::snapshot::Places;
 
 /// What is known of a flow before anything of it is decrypted.
 pub struct ConnectSubject<'a> {
@@ -22,7 +24,8 @@ pub struct ConnectSubject<'a> {
     /// Known once resolved; `None` before.
     pub address: Option<IpAddr>,
     pub port: u16,
-    pub source_country: Option<&'a str>,
+    /// Where addresses are; `None` where no rule goes by country.
+    pub places: Option<&'a Places>,
     /// Seconds since the Unix epoch.
     pub now: i64,
     /// Categories of hosts that are the tenant's own.
@@ -30,6 +33,14 @@ pub struct ConnectSubject<'a> {
     /// What the name says of the app, where nothing that comes later can say otherwise: no other
     /// app shares the host, or the flow is not read.
     pub site: Option<Site<'a>>,
+}
+
+impl<'a> ConnectSubject<'a> {
+    /// The country of an address, as rules see it.
+    pub(super) fn country(&self, address: IpAddr) -> Fact<'a> {
+        let unknown = Fact::Unobtainable(Unobtainable::EngineDown);
+        self.places.map_or(unknown, |places| places.fact(address))
+    }
 }
 
 /// The connect gate's answer. Asked again with an address where it waits for one.

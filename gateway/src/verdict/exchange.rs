@@ -66,6 +66,12 @@ pub struct Ruling {
 }
 
 impl Ruling {
+    /// Whether a rule that could still win waits for the address of the destination.
+    #[must_use]
+    pub fn needs_address(&self) -> bool {
+        matches!(&self.ruled, Ruled::Pending(keys) if keys.by_address())
+    }
+
     /// Whether a rule that could still win waits for the body.
     #[must_use]
     pub fn needs_body(&self) -> bool {

@@ -24,7 +24,7 @@ use super::question::Question;
 use crate::exchange::Scheme;
 use crate::flow::guard::Guard;
 use crate::ident::AccessMethod;
-use crate::snapshot::Tenant;
+use crate::snapshot::{Places, Tenant};
 
 /// What the question is asked of.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,7 @@ pub struct Setting<'a> {
     pub tenant: &'a Tenant,
     pub catalog: &'a Catalog,
     pub guard: &'a Guard,
+    pub places: &'a Places,
 }
 
 /// Decides a request that was not made, and says why. Nothing is resolved or dialled.
@@ -46,7 +47,7 @@ pub fn explain(setting: &Setting<'_>, question: &Question) -> Explanation {
         host: &host,
         address,
         port: question.request.port,
-        source_country: None,
+        places: Some(setting.places),
         now: question.now,
         labels: &setting.tenant.labels,
         site: setting.catalog.settled_site(&host),

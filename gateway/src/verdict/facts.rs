@@ -42,6 +42,7 @@ pub(super) fn before_decryption<R>(
     set_site_facts(&mut facts, site, &categories);
     if subject.address.is_none() {
         facts.set(Key::DestIp, Fact::Unobtainable(Unobtainable::NotDecrypted));
+        facts.set(Key::DestCountry, Fact::Unobtainable(Unobtainable::NotDecrypted));
     }
     ask(&facts)
 }
@@ -190,14 +191,14 @@ fn set_connect_facts<'a>(
     facts.set(Key::Os, text(who.os.as_deref()));
     facts.set(Key::AccessMethod, Fact::Known(Value::Text(subject.access.as_str())));
     facts.set(Key::SourceIp, Fact::Known(Value::Address(subject.source.to_canonical())));
-    // Without a country database there is no country to compare with.
-    facts.set(Key::SourceCountry, text(subject.source_country));
+    facts.set(Key::SourceCountry, subject.country(subject.source));
     facts.set(Key::Domain, Fact::Known(Value::Text(subject.host)));
     facts.set(Key::DestPort, Fact::Known(Value::Number(u64::from(subject.port))));
     facts.set(Key::Time, Fact::Known(Value::Moment(subject.now)));
     let address = subject.address.map_or(Fact::Pending, |it| Fact::Known(Value::Address(it)));
     facts.set(Key::DestIp, address);
-    facts.set(Key::DestCountry, Fact::Unobtainable(Unobtainable::EngineDown));
+    let country = subject.address.map_or(Fact::Pending, |it| subject.country(it));
+    facts.set(Key::DestCountry, country);
 }
 
 fn set_site_facts<'a>(facts: &mut Facts<'a>, site: &Site<'a>, categories: &'a [&'a str]) {

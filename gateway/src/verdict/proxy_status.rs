@@ -21,7 +21,7 @@ const ERRORS: [(&str, &[&str]); 16] = [
         "destination_ip_prohibited",
         &["private_destination", "own_address", "metadata_destination", "sni_ip_mismatch"],
     ),
-    ("destination_ip_unroutable", &["unreachable", "no_address"]),
+    ("destination_ip_unroutable", &["unreachable", "no_address", "destination_moved"]),
     ("connection_refused", &["connect_refused"]),
     ("connection_terminated", &["connect_reset", "origin_reset"]),
     ("connection_timeout", &["connect_timeout"]),

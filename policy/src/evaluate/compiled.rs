@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::candidates::{Candidates, Groups, Noted};
 use super::{Findings, Role, State, Stop, Traits, Undecided, state};
-use crate::fact::{Facts, Gate, Key, KeyKind, KeySet};
+use crate::fact::{Fact, Facts, Gate, Key, KeyKind, KeySet};
 use crate::pattern::Folded;
 use crate::rule::Condition;
 use crate::set::{Cursor, KeyIndex, Matched, Sets, WORD, set_bit};
@@ -149,6 +149,25 @@ impl Compiled {
         }
         findings.stop = undecided.stop_at_default(self.default_blocks, any);
         findings
+    }
+
+    /// Whether these two facts of a key fulfil different conditions.
+    pub(crate) fn tells_apart(&self, key: Key, one: Fact<'_>, other: Fact<'_>) -> bool {
+        let Some(index) = self.keys.iter().find(|index| index.key == key) else { return false };
+        let matched = |fact| {
+            let mut matched = Matched::new();
+            match state(key, fact, key.gate()) {
+                State::Known(value) => index.find(value, &mut Folded::new(), &mut matched),
+                State::Inapplicable => {}
+                State::Pending | State::Deferred | State::Unobtainable(_) => return None,
+            }
+            matched.sort_unstable();
+            Some(matched)
+        };
+        match (matched(one), matched(other)) {
+            (Some(one), Some(other)) => one != other,
+            _ => one != other,
+        }
     }
 
     fn sort<'c>(

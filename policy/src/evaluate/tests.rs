@@ -328,6 +328,26 @@ proptest! {
     }
 
     #[test]
+    fn what_is_not_told_apart_is_judged_alike(
+        rules in rules(),
+        default_blocks in any::<bool>(),
+        one in facts(),
+        other in facts(),
+    ) {
+        let both = Both::new(rules, default_blocks);
+        for key in Key::ALL {
+            let mut swapped = one.clone();
+            swapped.set(key, other.fact(key));
+            if !both.compiled.tells_apart(key, one.fact(key), other.fact(key)) {
+                for gate in Gate::ALL {
+                    let judged = both.compiled.evaluate(gate, &swapped);
+                    prop_assert_eq!(judged, both.compiled.evaluate(gate, &one), "{:?}", key);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_verdict_does_not_depend_on_the_order_of_arrival(
         rules in rules(),
         default_blocks in any::<bool>(),

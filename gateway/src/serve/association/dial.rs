@@ -42,8 +42,9 @@ pub(super) async fn open(
 /// Where the datagrams would go: somewhere that may be dialled.
 async fn destination(flow: &Flow, tenant: &Tenant) -> Result<SocketAddr, FlowEnd> {
     let target = name_and_address(flow, tenant).await.map_err(|error| unreachable_end(&error))?;
-    let addresses =
-        reach::resolve(flow, tenant, &target).await.map_err(|error| unreachable_end(&error))?;
+    let addresses = reach::destinations(flow, tenant, &target)
+        .await
+        .map_err(|error| unreachable_end(&error))?;
     let nowhere = || FlowEnd::refused("dns_nodata", Blame::Origin);
     let address = *addresses.first().ok_or_else(nowhere)?;
     let target = SocketAddr::new(address, flow.port);
