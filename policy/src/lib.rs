@@ -3,6 +3,7 @@
 pub mod catalog;
 mod check;
 mod compile;
+pub mod content;
 mod contradiction;
 pub mod decrypt;
 pub mod error;

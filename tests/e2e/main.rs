@@ -10,6 +10,7 @@ mod capture;
 mod certificates;
 mod configuration;
 mod connections;
+mod content;
 mod countries;
 mod curl;
 mod dataexport;

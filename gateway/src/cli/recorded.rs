@@ -280,7 +280,7 @@ impl Recorded<'_> {
         facts.set(Key::FileSize, by_body(self.file_size.map(number)));
         facts.set(Key::FromUser, by_body(text(self.from_user.as_deref())));
         facts.set(Key::ToUser, by_body(text(operation.to_user.as_deref())));
-        let inspected = self.inspection.as_deref() == Some("full");
+        let inspected = matches!(self.inspection.as_deref(), Some("full" | "partial"));
         let hits =
             (inspected || !lists.dlp.is_empty()).then_some(Fact::Known(Value::Texts(&lists.dlp)));
         facts.set(Key::Dlp, by_body(hits));

@@ -274,7 +274,13 @@ pub const FIELDS: &[FieldDoc] = &[
         "how much of the content was inspected",
         r#""full""#,
     ),
-    field("content", "inspection_reason", "text", "why not in full", r#""too_large""#),
+    field(
+        "content",
+        "inspection_reason",
+        "text",
+        "why not in full: `not_text`, or why the body could not be had (`bound`, `timeout`, `unreadable`)",
+        r#""too_large""#,
+    ),
     field(
         "verdict",
         "action",

@@ -277,6 +277,13 @@ pub struct DlpHit {
     pub count: u64,
 }
 
+impl From<&policy::content::Hit> for DlpHit {
+    fn from(hit: &policy::content::Hit) -> Self {
+        let (profile, entity) = (Text::copied(&hit.profile), Text::copied(&hit.entity));
+        Self { profile, entity, count: hit.count }
+    }
+}
+
 /// What an engine called it.
 #[derive(Clone, Debug)]
 pub struct Threat {

@@ -2,6 +2,7 @@
 
 mod body;
 mod canonical;
+mod coding;
 pub(crate) mod framing;
 pub mod http1;
 pub mod http2;
@@ -12,5 +13,6 @@ mod wire;
 
 pub use body::{Frame, Length, Sink, Source};
 pub use canonical::{Request, Response, Scheme, Version, WEBSOCKET};
+pub use coding::Coding;
 pub use http2_io::Http2Io;
 pub use wire::Wire;

@@ -10,9 +10,9 @@ use gateway_proto::grpc::Messages;
 use parking_lot::Mutex;
 use policy::fact::Unobtainable;
 
-use super::coding::Coding;
 use super::message_gate::Noted;
 use super::message_hold::{Content, Framing, Gate, Holding, Judge, Stopped};
+use crate::exchange::Coding;
 use crate::exchange::{Frame, Request, Source};
 
 /// Between the call's body and who reads it.

@@ -21,6 +21,7 @@ use super::pulse::Pulse;
 use super::reach::{self, Opened};
 use super::transaction::Transaction;
 use super::upgrade;
+use super::watch::Watch;
 use crate::config::FrontingAction;
 use crate::exchange::http1::{Http1, Http1Error};
 use crate::exchange::http3::{Http3, Unreadable};
@@ -192,7 +193,12 @@ where
         request.fields.remove("sec-websocket-extensions");
     }
     let ((Some(dial), _) | (None, Way::Through(dial))) = (&dial, way) else { return Next::Close };
-    exchange.forward(client, &request, &mut transaction, pulse, dial, permit).await
+    let next = exchange.forward(client, &request, &mut transaction, pulse, dial, permit).await;
+    // The origin answered before it had all.
+    if let Some(watch) = exchange.replay.watched(client) {
+        exchange.asking(&request).judge_watched(watch, &mut transaction);
+    }
+    next
 }
 
 /// What makes an exchange not belong on this connection, before policy is asked.
@@ -346,11 +352,15 @@ impl Exchange<'_> {
         let asking = Asking { flow, tenant: self.tenant, url: self.url, request, account };
         let gate = ResponseGate { asking, settled: self.settled.as_ref() };
         let stopped = &mut self.stopped;
-        let mut judge = |response: &Response, transaction: &mut Transaction| {
-            *after = After::of(flow, (key, version), request, response);
-            *stopped = gate.judge(response, transaction);
-            stopped.is_none()
-        };
+        let mut judge =
+            |response: &Response, watched: Option<Watch>, transaction: &mut Transaction| {
+                *after = After::of(flow, (key, version), request, response);
+                *stopped = gate.judge(response, transaction);
+                if let Some(watch) = watched {
+                    gate.asking.judge_watched(watch, transaction);
+                }
+                stopped.is_none()
+            };
         let (lease, replay) = (&mut opened.lease, &mut self.replay);
         forward::run(client, replay, lease, request, transaction, pulse, &mut judge).await
     }

@@ -13,6 +13,7 @@ use super::hold::Replay;
 use super::pulse::{BEAT, Pulse};
 use super::relay::{Pump, PumpError};
 use super::transaction::Transaction;
+use super::watch::Watch;
 use super::websocket;
 use crate::exchange::http2::stream_error;
 use crate::exchange::{Request, Response, Sink, Version};
@@ -103,8 +104,10 @@ pub(super) enum Forwarded {
     Upgraded(Box<Response>),
 }
 
-/// A response head, judged before it goes on.
-pub(super) type Judge<'j> = &'j mut (dyn FnMut(&Response, &mut Transaction) -> bool + Send);
+/// A response head, judged before it goes on, and the request's body, where that has gone by and is asked
+/// for.
+pub(super) type Judge<'j> =
+    &'j mut (dyn FnMut(&Response, Option<Watch>, &mut Transaction) -> bool + Send);
 
 /// Sends the request. The permit is used up: one exchange, one sending.
 pub(super) async fn send(
@@ -161,7 +164,8 @@ pub(super) async fn run<Io: AsyncRead + AsyncWrite + Unpin>(
     {
         transaction.record.http.content_type = Some(crate::event::Text::lossy(content_type));
     }
-    if !judge(&response, transaction) {
+    let watched = replay.watched(client);
+    if !judge(&response, watched, transaction) {
         return Err(Failure { blame: Blame::Gateway, ..Failure::origin("blocked_response") });
     }
     super::rewrite::response(&mut response, || transaction.invites_quic());

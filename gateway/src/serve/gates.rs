@@ -18,11 +18,11 @@ use super::judge::{Asking, account_of};
 use super::message_gate;
 use super::reach::{self, Target};
 use super::transaction::Transaction;
-use crate::event::Text;
+use super::watch::{self, Watch};
 use crate::exchange::{Request, Version};
 use crate::snapshot::Tenant;
 use crate::verdict::accounts::Account;
-use crate::verdict::{BodyFacts, Held, Ruled, Settled, notice};
+use crate::verdict::{BodyFacts, Ruled, Settled, notice};
 
 /// What came of the gates before sending.
 pub(super) enum Cleared {
@@ -112,20 +112,24 @@ impl<'a> Exchange<'a> {
                 return Cleared::Gone;
             };
             let began = std::time::Instant::now();
-            ruling = match &held {
-                Hold::Whole(held) => {
-                    transaction.held(held);
-                    let (ruling, settled) = self.asking(request).judge_held(held);
+            ruling = match held {
+                Hold::Whole(mut held) => {
+                    watch::search(self.tenant, &request.fields, &mut held);
+                    transaction.held(&held);
+                    let (ruling, settled) = self.asking(request).judge_held(&held);
                     self.settled = Some(settled);
                     ruling
                 }
                 Hold::Unobtainable(why) => {
-                    transaction.not_held(*why);
-                    let body = BodyFacts::Unobtainable(*why);
+                    transaction.not_held(why);
+                    let body = BodyFacts::Unobtainable(why);
                     self.asking(request).judge(body, Gate::RequestBody, None)
                 }
             };
             spent += began.elapsed();
+        } else if !request.body.is_none() && !is_call && ruling.watches_body() {
+            let budget = &self.flow.worker.pop.holds;
+            self.replay.watch(Watch::new(budget, self.tenant));
         }
         transaction.record.cost.policy = Some(spent);
         transaction.ruled(&mut ruling);
@@ -236,15 +240,8 @@ pub(super) async fn connect_gate(
     }
 }
 
-/// For the record: what a held body showed.
+/// For the record: why a body showed nothing.
 impl Transaction {
-    fn held(&mut self, held: &Held) {
-        let content = &mut self.record.content;
-        content.file_name = held.file_names.first().map(|it| Text::copied(it));
-        content.file_type = held.file_type.as_deref().map(Text::copied);
-        content.file_size = held.file_size;
-    }
-
     fn not_held(&mut self, why: policy::fact::Unobtainable) {
         self.record.content.inspection = Some(crate::event::Inspection::None);
         self.record.content.inspection_reason = Some(why.label().into());

@@ -13,6 +13,7 @@ use super::call_gate::CallGate;
 use super::client::Client;
 use super::message_gate;
 use super::transaction::Transaction;
+use super::watch::Watch;
 use crate::exchange::{Frame, Request, Source};
 use crate::limit::hold::{HoldBudget, HoldShare};
 use crate::verdict::Held;
@@ -33,6 +34,8 @@ pub(super) struct Replay {
     asked_for: bool,
     /// Of the process's allowance, for as long as frames are held.
     share: Option<HoldShare>,
+    /// What `alert` rules look into once it has gone by.
+    watch: Option<Watch>,
     /// What judges the messages of a gRPC call, where they are read.
     pub(super) call: Option<CallGate>,
 }
@@ -58,6 +61,16 @@ impl Replay {
         self.asked_for
     }
 
+    /// Keeps a copy of what goes by.
+    pub(super) fn watch(&mut self, watch: Watch) {
+        self.watch = Some(watch);
+    }
+
+    /// The copy, once the whole body has gone by, which `rest` gives.
+    pub(super) fn watched(&mut self, rest: &mut impl Source) -> Option<Watch> {
+        if self.watch.is_some() && self.before(rest).is_ended() { self.watch.take() } else { None }
+    }
+
     /// Begins an attempt whose frames are kept.
     pub(super) fn keep(&mut self) {
         self.sent = Some(VecDeque::new());
@@ -76,6 +89,9 @@ impl Replay {
 
     /// Puts what was sent before what is still to come.
     pub(super) fn rewind(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.restart();
+        }
         for frame in self.sent.take().into_iter().flatten().rev() {
             self.frames.push_front(frame);
         }
@@ -132,7 +148,12 @@ impl<S: Source> Source for Replaying<'_, S> {
             },
         };
         match &frame {
-            Some(frame) => self.replay.note(frame),
+            Some(frame) => {
+                self.replay.note(frame);
+                if let Some(watch) = &mut self.replay.watch {
+                    watch.note(frame);
+                }
+            }
             None => self.replay.ended = true,
         }
         if matches!(frame, Some(Frame::Trailers(_))) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use gateway_proto::target::canonical_path;
 use parking_lot::Mutex;
 use policy::catalog::MESSAGE;
+use policy::content::Hit;
 use policy::fact::Gate;
 use policy::verdict::RuleIndex;
 
@@ -15,6 +16,7 @@ use super::call_gate::CallGate;
 use super::flow::Flow;
 use super::judge::{Asking, account_of};
 use super::message_hold::{Content, Holding, Judge};
+use super::watch;
 use crate::event::{OPERATIONS_MAX, Operation, Text};
 use crate::exchange::{Length, Request};
 use crate::snapshot::Tenant;
@@ -31,6 +33,8 @@ pub(super) struct Noted {
     /// Rules that alerted, each once.
     pub(super) alerts: Vec<Text>,
     pub(super) stop: Option<Stop>,
+    /// What of the tenant's profiles was in them, counted together.
+    pub(super) dlp: Vec<Hit>,
     /// The largest message of a call, or the one that ended it: its type, if known, and bytes.
     pub(super) content: Option<(Option<Text>, u64)>,
 }
@@ -142,7 +146,10 @@ fn judge(
     let account = account_of(flow, asked);
     let account = account.as_deref();
     let asking = Asking { flow, tenant: &tenant, url, request: asked, account };
-    let held = held(carrier, content);
+    let held = held(carrier, content).map(|mut held| {
+        watch::search(&tenant, &asked.fields, &mut held);
+        held
+    });
     let body = match &held {
         Ok(held) => BodyFacts::Held(held),
         Err(why) => BodyFacts::Unobtainable(*why),
@@ -162,6 +169,9 @@ fn judge(
         Ruled::Block(_) | Ruled::Redirect | Ruled::Pending(_) => false,
     };
     let mut noted = noted.lock();
+    if let Ok(Held { searched: Some(Ok(searched)), .. }) = &held {
+        noted.found(&searched.hits);
+    }
     if carrier == Carrier::Grpc
         && let Ok(held) = &held
     {
@@ -172,6 +182,16 @@ fn judge(
 }
 
 impl Noted {
+    fn found(&mut self, hits: &[Hit]) {
+        for hit in hits {
+            let alike = |it: &&mut Hit| it.profile == hit.profile && it.entity == hit.entity;
+            match self.dlp.iter_mut().find(alike) {
+                Some(known) => known.count += hit.count,
+                None => self.dlp.push(hit.clone()),
+            }
+        }
+    }
+
     /// Keeps what a record says of content: replay judges by it.
     fn weigh(&mut self, held: &Held, goes_on: bool) {
         let bytes = held.file_size.unwrap_or(0);

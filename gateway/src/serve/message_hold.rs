@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use gateway_proto::{grpc, websocket_message};
 use policy::fact::Unobtainable;
 
-use super::coding::Coding;
+use crate::exchange::Coding;
 use crate::limit::hold::{HoldBudget, HoldShare};
 
 /// A message, or why it cannot be had.

@@ -7,7 +7,6 @@ mod association;
 mod bypass;
 mod call_gate;
 mod client;
-mod coding;
 mod connections;
 mod datagram;
 mod decide;
@@ -43,6 +42,7 @@ mod tunnel;
 mod udp;
 mod upgrade;
 mod upkeep;
+mod watch;
 mod websocket;
 
 pub(crate) use start::guard;

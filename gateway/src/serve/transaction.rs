@@ -12,7 +12,7 @@ use super::association;
 use super::flow::Flow;
 use super::message_gate::Noted;
 use super::pulse::Lines;
-use crate::event::{OPERATIONS_MAX, Record, RecordType, State, Text};
+use crate::event::{DlpHit, OPERATIONS_MAX, Record, RecordType, State, Text};
 use crate::exchange::{Request, Version};
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
@@ -90,6 +90,16 @@ impl Transaction {
         self.set_headers = std::mem::take(&mut ruling.set_headers);
     }
 
+    /// Takes over alerts of rules that looked into a body which went on meanwhile.
+    pub(super) fn alerted(&mut self, ruling: &Ruling) {
+        for rule in &ruling.alerts {
+            if !self.alerts.contains(rule) {
+                self.alerts.push(*rule);
+                self.record.verdict.alerts.extend(rule_name(&self.tenant, *rule));
+            }
+        }
+    }
+
     /// Writes the opening line, once: a crash then leaves a trace of what was under way.
     pub(super) fn open(&mut self) {
         if !self.lines.is_begun() {
@@ -136,6 +146,15 @@ impl Transaction {
             let content = &mut self.record.content;
             if noted.stop.is_some() || content.file_size.is_none_or(|most| bytes > most) {
                 (content.file_type, content.file_size) = (file_type, Some(bytes));
+            }
+        }
+        for hit in noted.dlp.drain(..) {
+            let hit = DlpHit::from(&hit);
+            let dlp = &mut self.record.content.dlp;
+            match dlp.iter_mut().find(|it| (&it.profile, &it.entity) == (&hit.profile, &hit.entity))
+            {
+                Some(known) => known.count += hit.count,
+                None => dlp.push(hit),
             }
         }
         let operations = &mut self.record.app.operations;

@@ -57,27 +57,6 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
     Ok(problems)
 }
 
-/// Settings that are read and checked, and that nothing acts on in this version.
-fn without_effect(layout: &Layout, path: &Path, key: &[&str]) -> Option<Problem> {
-    let file = layout.shown(path);
-    let tree = Node::parse(&file, &read_text(path, TEXT_BYTES_MAX).ok()?).ok()?;
-    let node = key.iter().try_fold(&tree, |node, step| node.child(step))?;
-    let empty = match &node.value {
-        Tree::Null => true,
-        Tree::List(items) => items.is_empty(),
-        Tree::Map(entries) => entries.is_empty(),
-        Tree::Scalar(_) => false,
-    };
-    (!empty).then(|| Problem {
-        file,
-        line: node.at.line,
-        column: node.at.column,
-        what: format!("`{}` has no effect in this version", key.join(".")),
-        expected: String::new(),
-        severity: Severity::Warning,
-    })
-}
-
 /// What loads and still does not do what its author wants. Errors are found by loading.
 fn warnings(layout: &Layout, name: &TenantName, known: Vocabulary<'_>) -> Vec<Problem> {
     let folder = layout.tenant(name);
@@ -94,7 +73,6 @@ fn warnings(layout: &Layout, name: &TenantName, known: Vocabulary<'_>) -> Vec<Pr
         found.extend(DecryptSource::new(tree.child("decrypt").cloned()).check(&file, known));
         found.extend(unknown_apps(&file, &tree, known));
     }
-    found.extend(without_effect(layout, &path, &["content", "profiles"]));
     found.retain(|problem| problem.severity == Severity::Warning);
     found
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use policy::content::{ProfileSource, Profiles};
 use policy::decrypt::{DecryptRules, DecryptSource};
 use policy::fact::Key;
 use policy::list::Labels;
@@ -43,6 +44,8 @@ pub struct Tenant {
     pub goes_by_country: bool,
     /// Categories of hosts that are the tenant's own.
     pub labels: Arc<Labels>,
+    /// What `dlp` rules look for in bodies.
+    pub profiles: Arc<Profiles>,
     pub directory: Arc<Directory>,
     /// Keys for tokens, where tokens are accepted.
     pub jwks: Option<Arc<Jwks>>,
@@ -161,6 +164,7 @@ impl Build<'_> {
         let Read { value: config, tree } = config?;
         let decrypt = self.decrypt(&tree);
         let labels = self.labels(&config, &tree);
+        let profiles = self.profiles(&config, &tree);
         let at = |path: &[&str]| position(&tree, path);
         let identity = &config.identity;
         let directory =
@@ -204,6 +208,7 @@ impl Build<'_> {
             decrypt: Arc::new(decrypt),
             goes_by_country: keys.contains(Key::SourceCountry) || keys.contains(Key::DestCountry),
             labels: Arc::new(labels),
+            profiles: Arc::new(profiles?),
             list_digests,
             directory: Arc::new(directory?),
             jwks: jwks?.map(Arc::new),
@@ -284,6 +289,34 @@ impl Build<'_> {
     }
 
     /// The tenant's lists, and its own names. A last good copy stands in for a file as it was.
+    fn profiles(&mut self, config: &TenantConfig, tree: &Node) -> Option<Profiles> {
+        let sources = config.content.profiles.iter().map(|(name, profile)| ProfileSource {
+            name,
+            entities: &profile.entities,
+            terms: &profile.terms,
+            patterns: &profile.patterns,
+            min_count: profile.min_count,
+        });
+        match Profiles::compile(sources) {
+            Ok(profiles) => Some(profiles),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    let index = mistake.field.map(|(_, index)| index.to_string());
+                    let mut path = vec!["content", "profiles", &mistake.profile];
+                    path.extend(mistake.field.map(|(field, _)| field));
+                    path.extend(index.as_deref());
+                    self.report(
+                        "tenant.yaml",
+                        position(tree, &path),
+                        &mistake.what,
+                        &mistake.expected,
+                    );
+                }
+                None
+            }
+        }
+    }
+
     fn labels(&mut self, config: &TenantConfig, tree: &Node) -> Option<(Labels, Vec<Digest>)> {
         let mut labels = Labels::default();
         let mut digests = Vec::new();

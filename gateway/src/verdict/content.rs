@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use policy::catalog::Classification;
-use policy::fact::{Fact, Facts, Key, Value};
+use policy::fact::{Fact, Facts, Key, Unobtainable, Value};
 use smallvec::SmallVec;
 
 use super::exchange::{BodyFacts, Subject};
 use super::file_type;
+use super::held::{Held, Searched};
+use crate::event::Inspection;
 
 /// Whose body carries the content that rules ask about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +25,9 @@ pub(super) struct Files<'f> {
     names: SmallVec<[&'f str; 4]>,
     types: SmallVec<[&'f str; 2]>,
     size: Option<u64>,
+    /// Profiles that a search found, or why there was none.
+    profiles: Option<Result<SmallVec<[&'f str; 2]>, Unobtainable>>,
+    inspection: Inspection,
 }
 
 /// Gathers it.
@@ -37,7 +42,14 @@ pub(super) fn files<'f>(
             let names: SmallVec<_> =
                 object.and_then(|it| it.object.as_deref()).into_iter().collect();
             let types = file_type::by_name(names.first().copied(), response.view.content_type);
-            Files { content_type: response.view.content_type, names, types, size: response.bytes }
+            Files {
+                content_type: response.view.content_type,
+                names,
+                types,
+                size: response.bytes,
+                profiles: None,
+                inspection: Inspection::None,
+            }
         }
         _ => {
             let content_type = subject.request.fields.text("content-type");
@@ -55,9 +67,26 @@ pub(super) fn files<'f>(
                 }
                 types = file_type::all(held.file_type.as_deref(), &names, content_type);
             }
-            Files { content_type, names, types, size: held.and_then(|it| it.file_size) }
+            Files {
+                content_type,
+                names,
+                types,
+                size: held.and_then(|it| it.file_size),
+                profiles: held.and_then(|held| held.searched.as_ref()).map(profiles),
+                inspection: held.map_or(Inspection::None, Held::inspection),
+            }
         }
     }
+}
+
+/// Each profile once: its hits stand together.
+fn profiles(
+    searched: &Result<Searched, Unobtainable>,
+) -> Result<SmallVec<[&str; 2]>, Unobtainable> {
+    let searched = searched.as_ref().map_err(|why| *why)?;
+    let mut profiles: SmallVec<_> = searched.hits.iter().map(|hit| &*hit.profile).collect();
+    profiles.dedup();
+    Ok(profiles)
 }
 
 /// The name that the app gives to what a plain body uploads: its object's last part.
@@ -91,6 +120,18 @@ impl Files<'_> {
         facts.set(Key::ContentType, text(content_type));
         facts.set(Key::FileName, texts(&self.names));
         facts.set(Key::FileType, texts(&self.types));
+        let searched = match &self.profiles {
+            Some(Ok(profiles)) => Fact::Known(Value::Texts(profiles)),
+            Some(Err(why)) => Fact::Unobtainable(*why),
+            None => absent,
+        };
+        facts.set(Key::Dlp, searched);
+        // A response is not looked into, so nothing more comes once the request has gone.
+        let inspection = match subject.body {
+            BodyFacts::Unread => Fact::Deferred,
+            _ => Fact::Known(Value::Text(self.inspection.as_str())),
+        };
+        facts.set(Key::Inspection, inspection);
         facts.set(Key::FileSize, self.size.map_or(absent, |it| Fact::Known(Value::Number(it))));
     }
 }

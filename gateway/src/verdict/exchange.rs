@@ -59,6 +59,8 @@ pub struct Ruling {
     pub set_headers: SmallVec<[RuleIndex; 4]>,
     /// Facts that later gates must gather; those of the body mean that it is held.
     pub waits_for: KeySet,
+    /// What `alert` rules still need; it is gathered beside the transfer.
+    pub alerts_wait_for: KeySet,
     /// The body shows who signs in, which is worth remembering.
     pub shows_account: bool,
     /// What the record says of app, instance, activity and object.
@@ -70,6 +72,13 @@ impl Ruling {
     #[must_use]
     pub fn needs_address(&self) -> bool {
         matches!(&self.ruled, Ruled::Pending(keys) if keys.by_address())
+    }
+
+    /// Whether an `alert` rule waits for the body, which goes on meanwhile.
+    #[must_use]
+    pub fn watches_body(&self) -> bool {
+        let goes_on = matches!(self.ruled, Ruled::Allow(_) | Ruled::Coach(_));
+        goes_on && !self.alerts_wait_for.at(Gate::RequestBody).is_empty()
     }
 
     /// Whether a rule that could still win waits for the body.
@@ -166,6 +175,7 @@ fn judge_each(
         alerts: judged.alerts,
         set_headers: judged.set_headers,
         waits_for: judged.waits_for,
+        alerts_wait_for: judged.alerts_wait_for,
         shows_account,
         app,
     }
@@ -184,6 +194,7 @@ struct Judged {
     alerts: SmallVec<[RuleIndex; 4]>,
     set_headers: SmallVec<[RuleIndex; 4]>,
     waits_for: KeySet,
+    alerts_wait_for: KeySet,
 }
 
 impl Judged {
@@ -204,6 +215,7 @@ impl Judged {
             alerts: verdict.alerts,
             set_headers: verdict.set_headers,
             waits_for: verdict.waits_for,
+            alerts_wait_for: verdict.alerts_wait_for,
         }
     }
 
@@ -215,6 +227,7 @@ impl Judged {
             alerts: SmallVec::new(),
             set_headers: SmallVec::new(),
             waits_for: KeySet::EMPTY,
+            alerts_wait_for: KeySet::EMPTY,
         }
     }
 
@@ -236,6 +249,7 @@ impl Judged {
             }
         }
         first.waits_for = first.waits_for.union(second.waits_for);
+        first.alerts_wait_for = first.alerts_wait_for.union(second.alerts_wait_for);
         if let (Ruled::Pending(mine), Ruled::Pending(theirs)) = (&mut first.ruled, &second.ruled) {
             *mine = mine.union(*theirs);
         }

@@ -156,7 +156,12 @@ impl Asking<'_> {
                 let content_type = request.fields.first("content-type");
                 match u64::try_from(bytes.len()) {
                     Ok(size) if size <= bound => {
-                        Held::of(content_type.map_or(b"", |it| it), bytes.clone())
+                        let held = Held::of(content_type.map_or(b"", |it| it), bytes.clone());
+                        held.map(|mut held| {
+                            let bound = usize::try_from(bound).unwrap_or(usize::MAX);
+                            held.search(&request.fields, &self.setting.tenant.profiles, bound);
+                            held
+                        })
                     }
                     _ => Err(Unobtainable::Bound),
                 }

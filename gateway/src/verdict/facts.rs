@@ -221,9 +221,7 @@ fn set_request_facts<'f>(
     facts.set(Key::Method, Fact::Known(Value::Text(subject.request.method())));
     // No engine is part of this gateway yet: there is nothing such rules could match, and `check`
     // says so of each.
-    facts.set(Key::Dlp, Fact::Inapplicable);
     facts.set(Key::Threat, Fact::Inapplicable);
-    facts.set(Key::Inspection, Fact::Known(Value::Text("none")));
 }
 
 fn set_operation_facts<'f>(

@@ -1,12 +1,16 @@
 //! A body that is held back, whole, until it has been judged.
 
 use bytes::Bytes;
+use gateway_proto::fields::Fields;
 use gateway_proto::multipart;
 use policy::catalog::Operation;
+use policy::content::{Hit, Profiles, Text};
 use policy::fact::Unobtainable;
 use smallvec::SmallVec;
 
 use super::file_type;
+use crate::event::Inspection;
+use crate::exchange::Coding;
 
 /// What a whole body says of the files it carries.
 #[derive(Debug, Default)]
@@ -17,6 +21,16 @@ pub struct Held {
     pub file_type: Option<String>,
     /// Of the largest file, bytes.
     pub file_size: Option<u64>,
+    /// What of the tenant's profiles is in it, where that was asked for, or why that cannot be told.
+    pub searched: Option<Result<Searched, Unobtainable>>,
+}
+
+/// What a search of a body found.
+#[derive(Clone, Debug)]
+pub struct Searched {
+    pub hits: Vec<Hit>,
+    /// All of it was text. What is packed, encrypted or a picture was searched as it is.
+    pub is_text: bool,
 }
 
 /// What a held body said, without its bytes: they need not be kept until the response comes.
@@ -35,6 +49,31 @@ impl Held {
             file_names: self.file_names.clone(),
             file_type: self.file_type.clone(),
             file_size: self.file_size,
+            searched: self.searched.clone(),
+        }
+    }
+
+    /// Looks for what the profiles describe. A body in a coding that is not read here, or that unpacks to
+    /// more than `bytes_max`, cannot be searched.
+    pub fn search(&mut self, fields: &Fields, profiles: &Profiles, bytes_max: usize) {
+        let content_type = fields.first("content-type").map_or(b"".as_slice(), |it| it);
+        let unpacked = match fields.text("content-encoding").map(str::trim) {
+            None | Some("" | "identity") => Ok(self.bytes.clone()),
+            coding => Coding::named(coding).read(&self.bytes, bytes_max).map(Bytes::from),
+        };
+        self.searched = Some(unpacked.map(|bytes| {
+            let text = Text::of(content_type, &bytes);
+            Searched { hits: profiles.search(&text), is_text: text.is_text() }
+        }));
+    }
+
+    /// How much of it was searched.
+    #[must_use]
+    pub fn inspection(&self) -> Inspection {
+        match &self.searched {
+            Some(Ok(Searched { is_text: true, .. })) => Inspection::Full,
+            Some(Ok(_)) => Inspection::Partial,
+            Some(Err(_)) | None => Inspection::None,
         }
     }
 
@@ -56,7 +95,7 @@ impl Held {
             .flat_map(|file| [file.file_name, file.extended_file_name])
             .flatten()
             .collect();
-        Ok(Self { bytes, file_names, file_type: None, file_size })
+        Ok(Self { bytes, file_names, file_size, ..Self::default() })
     }
 }
 

@@ -20,5 +20,5 @@ mod response;
 pub use connect::{ConnectSubject, connect, decrypt};
 pub use exchange::{BodyFacts, Ruled, Ruling, Subject, describe, on_exchange, on_held};
 pub use facts::{activity, by_name};
-pub use held::{Held, Settled};
+pub use held::{Held, Searched, Settled};
 pub use response::{ResponseFacts, keys as response_keys};

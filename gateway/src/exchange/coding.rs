@@ -1,13 +1,14 @@
-//! Unpacks the messages of a gRPC call that are compressed, under a bound.
+//! Unpacks what is compressed (a body, a message of a gRPC call), under a bound.
 
 use std::io::{BufRead, Read};
 
 use flate2::bufread::{GzDecoder, ZlibDecoder};
 use policy::fact::Unobtainable;
 
-/// What a call's `grpc-encoding` names ("gRPC over HTTP2", Message-Encoding).
+/// What `Content-Encoding` (RFC 9110 section 8.4.1) or a call's `grpc-encoding` ("gRPC over HTTP2",
+/// Message-Encoding) names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Coding {
+pub enum Coding {
     Gzip,
     Deflate,
     /// None, or one that is not read here: what is compressed all the same cannot be had.
@@ -15,16 +16,20 @@ pub(super) enum Coding {
 }
 
 impl Coding {
-    pub(super) fn named(name: Option<&str>) -> Self {
+    #[must_use]
+    pub fn named(name: Option<&str>) -> Self {
         match name {
-            Some("gzip") => Self::Gzip,
+            Some("gzip" | "x-gzip") => Self::Gzip,
             Some("deflate") => Self::Deflate,
             _ => Self::Other,
         }
     }
 
-    /// Unpacks a message to at most `bound` bytes.
-    pub(super) fn read(self, packed: &[u8], bound: usize) -> Result<Vec<u8>, Unobtainable> {
+    /// Unpacks to at most `bound` bytes.
+    ///
+    /// # Errors
+    /// What is larger, broken off, or packed in a way that is not read here.
+    pub fn read(self, packed: &[u8], bound: usize) -> Result<Vec<u8>, Unobtainable> {
         match self {
             Self::Gzip => unpack(GzDecoder::new(packed), GzDecoder::into_inner, bound),
             Self::Deflate => unpack(ZlibDecoder::new(packed), ZlibDecoder::into_inner, bound),
