@@ -33,23 +33,28 @@ impl Chromium {
     #[must_use]
     pub fn start(identity: &Identity, proxy: &str) -> Self {
         let ways = [&format!("--proxy-server=http://{proxy}"), "--proxy-bypass-list=<-loopback>"];
-        Self::launch(identity, Command::new("chromedriver"), Ipv4Addr::LOCALHOST, &ways)
+        Self::launch(&home(identity), Command::new("chromedriver"), Ipv4Addr::LOCALHOST, &ways)
     }
 
     /// Starts it on a client machine, without a proxy, trusting the identity's interception CA.
     #[must_use]
     pub fn start_in(namespace: &Namespace, identity: &Identity) -> Self {
+        Self::start_at(namespace, &home(identity), &[])
+    }
+
+    /// The same, with a [`home`] that may remember an earlier browser.
+    #[must_use]
+    pub fn start_at(namespace: &Namespace, home: &Path, options: &[&str]) -> Self {
         let mut driver = namespace.command("chromedriver");
         // We reach it over the machine's link, since its loopback is not ours.
         driver.arg(format!("--allowed-ips={}", namespace.gateway()));
-        Self::launch(identity, driver, namespace.client(), &[])
+        Self::launch(home, driver, namespace.client(), options)
     }
 
-    fn launch(identity: &Identity, mut driver: Command, at: Ipv4Addr, more: &[&str]) -> Self {
-        let home = home(identity);
+    fn launch(home: &Path, mut driver: Command, at: Ipv4Addr, more: &[&str]) -> Self {
         let mut driver = driver
             .arg("--port=0")
-            .env("HOME", &home)
+            .env("HOME", home)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
