@@ -82,6 +82,11 @@ pub struct Hit {
     pub count: u64,
 }
 
+/// Everything that a profile may name in `entities`.
+pub fn entities() -> impl Iterator<Item = &'static str> {
+    ENTITIES.iter().map(|entity| entity.name)
+}
+
 impl Profiles {
     /// # Errors
     /// Everything that is wrong with any of them.

@@ -1,11 +1,12 @@
 //! Targets of the `policy` crate: any text is a policy or a list of problems, and the compiled
 //! evaluator agrees with the reference on it; any bytes are a domain list or refused, in memory
 //! that the file's length bounds; any request is classified, and a body changes only what was
-//! announced.
+//! announced; any body is searched, and JSON hides nothing in it.
 
 use std::sync::OnceLock;
 
 use policy::catalog::{Catalog, Classification, OPERATIONS_MAX, RequestView};
+use policy::content::{ProfileSource, Profiles, Text, entities};
 use policy::fact::{Fact, Facts, Gate, Key, Value};
 use policy::list::{DomainList, ListFormat};
 use policy::{Policy, Vocabulary};
@@ -13,8 +14,12 @@ use policy::{Policy, Vocabulary};
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 3] =
-    [("policy", load), ("domain_list", domain_list), ("classifier", classify)];
+pub const TARGETS: [Target; 4] = [
+    ("policy", load),
+    ("domain_list", domain_list),
+    ("classifier", classify),
+    ("content", content),
+];
 
 pub fn load(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
@@ -95,4 +100,39 @@ pub fn classify(data: &[u8]) {
 
 fn same<'a>(one: &Classification<'_, 'a>, other: &Classification<'_, 'a>) -> bool {
     one.instance == other.instance && one.operations == other.operations
+}
+
+/// The first byte chooses the Content-Type.
+pub fn content(data: &[u8]) {
+    static PROFILES: OnceLock<Option<Profiles>> = OnceLock::new();
+    let profiles = PROFILES.get_or_init(|| {
+        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        let (terms, patterns): (Vec<String>, Vec<String>) =
+            (owned(&["apollo", "project apollo", "ärger"]), owned(&["APL-[0-9]+", "(?i)geheim"]));
+        let entities: Vec<String> = entities().map(ToOwned::to_owned).collect();
+        let source = ProfileSource {
+            name: "all",
+            entities: &entities,
+            terms: &terms,
+            patterns: &patterns,
+            min_count: None,
+        };
+        Profiles::compile([source]).ok()
+    });
+    assert!(profiles.is_some(), "the profiles do not compile");
+    let (Some(profiles), Some((kind, body))) = (profiles, data.split_first()) else { return };
+    let kinds = ["", "application/json", "application/x-www-form-urlencoded"];
+    let kind = kinds.get(usize::from(kind % 3)).copied().unwrap_or_default();
+    let plain = profiles.search(&Text::of(kind.as_bytes(), body));
+    // What begins with these is read as UTF-16.
+    let wide = body.starts_with(&[0xff, 0xfe]) || body.starts_with(&[0xfe, 0xff]);
+    let (Ok(text), false) = (std::str::from_utf8(body), wide || body.contains(&b'\\')) else {
+        return;
+    };
+    let Ok(json) = serde_json::to_string(text) else { return };
+    let escaped = profiles.search(&Text::of(b"application/json", json.as_bytes()));
+    for hit in plain.iter().filter(|_| kind != "application/x-www-form-urlencoded") {
+        let found = escaped.iter().find(|it| it.entity == hit.entity).map_or(0, |it| it.count);
+        assert!(found >= hit.count, "{hit:?} in {json}");
+    }
 }
