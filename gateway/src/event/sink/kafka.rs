@@ -37,7 +37,7 @@ const RECORD_OVERHEAD: usize = 64;
 const RETRY_TIME_MAX: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
-/// Until one of the brokers has named its topics.
+/// Until the topic can be written to; the library waits for a silent broker for ever.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of a broker's answer; the names of all topics are one.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -114,15 +114,16 @@ impl KafkaPeer {
     }
 
     async fn connect(&self) -> Result<Topic, SinkError> {
-        let name = self.sink.topic.as_deref().unwrap_or(TOPIC_DEFAULT).to_owned();
+        timeout(CONNECT_TIME_MAX, self.open()).await.unwrap_or(Err(SinkError::Timeout))
+    }
+
+    async fn open(&self) -> Result<Topic, SinkError> {
         // First a client that tries once: what a broker refuses now it refuses in a moment too,
         // and some lock a user out after a few wrong passwords.
-        let look = async {
-            let topics = self.client(Duration::ZERO).await?.list_topics().await.map_err(why)?;
-            let known = topics.into_iter().find(|topic| topic.name == name);
-            Ok(known.into_iter().flat_map(|topic| topic.partitions).collect::<Vec<i32>>())
-        };
-        let numbers = timeout(CONNECT_TIME_MAX, look).await.unwrap_or(Err(SinkError::Timeout))?;
+        let topics = self.client(Duration::ZERO).await?.list_topics().await.map_err(why)?;
+        let name = self.sink.topic.as_deref().unwrap_or(TOPIC_DEFAULT).to_owned();
+        let known = topics.into_iter().find(|topic| topic.name == name);
+        let numbers: Vec<i32> = known.into_iter().flat_map(|topic| topic.partitions).collect();
         if numbers.is_empty() {
             return Err(SinkError::Refused(format!("it has no topic `{name}`")));
         }
@@ -252,14 +253,17 @@ mod tests {
     use crate::event::sink::stats::Counts;
     use crate::event::{EventLog, Options, Reader, RecordType};
 
-    /// A second provider of cryptography is linked with the library's TLS. It knows no post-quantum
+    fn peer(to: &str) -> KafkaPeer {
+        let sink = serde_json::json!({"name": "a", "kind": "kafka", "to": to});
+        KafkaPeer::new(serde_json::from_value(sink).unwrap())
+    }
+
+    /// A second provider of cryptography is compiled with the library's TLS. It knows no post-quantum
     /// key exchange, so an offer of one shows that ours is at work.
     #[tokio::test]
     async fn the_hello_to_a_broker_is_that_of_the_gateways_own_provider() {
         let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = format!("tls://localhost:{}", broker.local_addr().unwrap().port());
-        let sink = serde_json::json!({"name": "a", "kind": "kafka", "to": to});
-        let peer = KafkaPeer::new(serde_json::from_value(sink).unwrap());
         let hello = async {
             let (mut link, _) = broker.accept().await.unwrap();
             let mut reader = ClientHelloReader::new();
@@ -272,11 +276,21 @@ mod tests {
                 }
             }
         };
-        let (hello, gone) = tokio::join!(hello, peer.client(Duration::ZERO));
+        let peer = peer(&to);
+        let (hello, gone) = tokio::join!(hello, peer.open());
         assert!(gone.is_err(), "there is no broker");
         assert_eq!(hello.server_name(), Some("localhost"));
         let x25519_mlkem768 = u16::from(NamedGroup::X25519MLKEM768);
         assert_eq!(hello.key_share_groups.first(), Some(&x25519_mlkem768), "{hello:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_says_nothing_is_given_up() {
+        let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("tls://localhost:{}", broker.local_addr().unwrap().port());
+        let peer = peer(&to);
+        let given_up = peer.connect().await.err().unwrap();
+        assert_eq!(given_up.label(), "timeout", "{given_up}");
     }
 
     #[test]
