@@ -9,7 +9,7 @@ use tests::{Gateway, Origin};
 
 use crate::sinks::{ARRIVE_MAX, ask, counted, line_id, sinks};
 
-const TOPIC: &str = "sluice.events";
+pub(crate) const TOPIC: &str = "sluice.events";
 
 fn gateway(origin: &Origin, kafka: &Kafka, at: &std::path::Path) -> Gateway {
     let yaml = sinks(
@@ -24,7 +24,7 @@ fn gateway(origin: &Origin, kafka: &Kafka, at: &std::path::Path) -> Gateway {
 }
 
 /// Reads the topic until it has what is wanted.
-async fn read(kafka: &Kafka, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+pub(crate) async fn read(kafka: &Kafka, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let begun = Instant::now();
     loop {
         let records = tokio::task::block_in_place(|| kafka.records(TOPIC, 1));
@@ -35,11 +35,11 @@ async fn read(kafka: &Kafka, done: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     }
 }
 
-fn id(record: &Value) -> String {
+pub(crate) fn id(record: &Value) -> String {
     record["headers"]["id"].as_str().unwrap().to_owned()
 }
 
-fn marked(records: &[Value], mark: &str) -> usize {
+pub(crate) fn marked(records: &[Value], mark: &str) -> usize {
     counted(records.iter().map(|record| record["value"].clone()), mark).len()
 }
 

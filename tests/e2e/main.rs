@@ -33,6 +33,7 @@ mod inner_http3_rules;
 mod interop;
 mod isolation;
 mod kafka;
+mod kafka_security;
 mod kernel_tcp;
 mod labels;
 mod leaf;

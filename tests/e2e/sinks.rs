@@ -264,6 +264,34 @@ async fn a_jetstream_that_is_killed_has_every_event_once() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jetstream_that_asks_for_tls_is_trusted_as_the_sink_says() {
+    let origin = Origin::start().await;
+    let nats = Nats::secure(origin.pki());
+    let at = tempfile::tempdir().unwrap();
+    // The server asks, whatever the address says.
+    let sink = |name: &str, scheme: &str| {
+        let to = format!("{scheme}://{}", nats.address());
+        let stream = name.to_uppercase();
+        format!(
+            "name: {name}, kind: nats, to: '{to}', stream: {stream}, tls: {{ ca: $AT/ca.pem }}, \
+             subject: '{name}.{{tenant}}.{{type}}', batch: {{ wait_ms: 10 }}"
+        )
+    };
+    let yaml = sinks(&origin, at.path(), &[sink("asked", "nats"), sink("told", "tls")]);
+    let gateway = Gateway::build(&origin).gateway_yaml(&yaml).start();
+    let mut inner = gateway.browser().connect(&origin.url("site.test", "/")).await.unwrap();
+    ask(&mut inner, "kept", 5).await;
+    for name in ["asked", "told"] {
+        let label = format!("sink=\"{name}\"");
+        let begun = Instant::now();
+        while gateway.metric("sluice_sink_events_total", &[&label]).await < Some(5.0) {
+            assert!(begun.elapsed() < ARRIVE_MAX, "{name} takes nothing");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 /// What `Nats-Msg-Id` is documented to be.
 pub(crate) fn line_id(event: &Value) -> String {
     let text = |name: &str| event[name].as_str().unwrap().to_owned();

@@ -254,10 +254,16 @@ impl Pki {
     /// A client certificate below the good intermediate, for origins that ask for one.
     #[must_use]
     pub fn client(&self, user: &str) -> Chain {
+        self.client_between(user, -1, 30)
+    }
+
+    /// The same, good between these days from now.
+    #[must_use]
+    pub fn client_between(&self, user: &str, from: i64, to: i64) -> Chain {
         let mut wanted = CertificateParams::default();
         wanted.distinguished_name.push(DnType::CommonName, user);
         wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        dates(&mut wanted, -1, 30);
+        dates(&mut wanted, from, to);
         let key = KeyPair::generate().expect("a key");
         let leaf = wanted.signed_by(&key, &self.intermediate).expect("a certificate");
         let certificates = vec![leaf.der().clone(), self.intermediate.der().clone()];

@@ -11,6 +11,10 @@ use crate::pki::{Fault, Pki};
 /// How long a server may take to listen.
 const START_MAX: Duration = Duration::from_secs(15);
 
+/// In the folder of a nats-server with TLS.
+const NATS_CERT: &str = "nats.pem";
+const NATS_KEY: &str = "nats.key";
+
 /// A process that is killed on drop.
 pub(crate) struct Server(Option<Child>);
 
@@ -65,6 +69,29 @@ impl Nats {
         Self::with_room(1 << 30)
     }
 
+    /// That speaks to nobody but over TLS.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn secure(pki: &Pki) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let chain = pki.chain("localhost", Fault::None);
+        let write = |name: &str, text: String| {
+            std::fs::write(folder.path().join(name), text).expect("a file of the test");
+        };
+        write(NATS_CERT, chain.certificates_pem());
+        write(NATS_KEY, chain.key_pem());
+        let (port, bytes) = (ports::free(), 1 << 30);
+        Self { server: serve_nats(folder.path(), port, bytes), port, folder, bytes }
+    }
+
+    /// `localhost:port`.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
     /// Of which the streams may take this many bytes of the disk.
     ///
     /// # Panics
@@ -108,12 +135,18 @@ impl Nats {
     }
 }
 
+/// With TLS where its certificate lies in the folder.
 fn serve_nats(folder: &Path, port: u16, bytes: u64) -> Server {
     let config = folder.join("nats.conf");
-    let text = format!(
+    let mut text = format!(
         "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: \"{}\", max_file_store: {bytes} }}\n",
         folder.display()
     );
+    let (cert, key) = (folder.join(NATS_CERT), folder.join(NATS_KEY));
+    if cert.exists() {
+        let (cert, key) = (cert.display(), key.display());
+        text += &format!("tls {{ cert_file: \"{cert}\", key_file: \"{key}\" }}\n");
+    }
     std::fs::write(&config, text).expect("a file of the test");
     Server::start(Command::new("nats-server").arg("-c").arg(config), port)
 }

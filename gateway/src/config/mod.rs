@@ -37,7 +37,10 @@ pub use scalar::{
     TokenHash,
 };
 pub use schema::{gateway_schema, tenant_schema};
-pub use sink::{Sink, SinkBatch, SinkCompression, SinkFilter, SinkFormat, SinkKind, SinkTls};
+pub use sink::{
+    SaslMechanism, Sink, SinkBatch, SinkCompression, SinkFilter, SinkFormat, SinkKind, SinkSasl,
+    SinkTls,
+};
 pub use tenant::{
     Binding, Claims, Content, Decrypt, EventToken, Identity, Instances, Named, Notice, Privacy,
     Profile, Require, TenantConfig, TenantEvents, TenantLimits, TenantOrigin, UserToken,

@@ -27,8 +27,8 @@ pub struct Sink {
     /// How it is spoken to.
     pub kind: SinkKind,
     /// Where it is: `https://…` (http, splunk, otlp; s3 with bucket and prefix as path), `tls://host:port`
-    /// or `tcp://host:port` (syslog), `tls://…` or `nats://…` (nats), `kafka://host:port,host:port`
-    /// (kafka), or a path (file).
+    /// or `tcp://host:port` (syslog), `tls://…` or `nats://…` (nats), `tls://host:port,host:port` or
+    /// `kafka://host:port,host:port` (kafka), or a path (file).
     pub to: String,
     /// In which form events are written.
     #[serde(default)]
@@ -61,6 +61,9 @@ pub struct Sink {
     /// Topic of kafka, which must be there. Default `sluice.events`.
     #[serde(default)]
     pub topic: Option<String>,
+    /// Who the gateway is to kafka, proved by a password; over TLS only.
+    #[serde(default)]
+    pub sasl: Option<SinkSasl>,
     /// Region of s3.
     #[serde(default)]
     pub region: Option<String>,
@@ -160,6 +163,32 @@ pub struct SinkTls {
     pub key: Option<PathBuf>,
 }
 
+/// A user of kafka's (RFC 4422).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SinkSasl {
+    /// How the password is proved.
+    pub mechanism: SaslMechanism,
+    /// Name of the user.
+    pub user: String,
+    /// File with the password, read anew whenever the sink connects.
+    pub password_file: PathBuf,
+}
+
+/// How a password is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum SaslMechanism {
+    /// RFC 4616: it is sent, inside TLS.
+    #[serde(rename = "plain")]
+    Plain,
+    /// RFC 7677: it is not sent, and the broker proves that it knows it too.
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    /// The same with SHA-512.
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
+}
+
 /// Compression of bodies and objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -177,7 +206,9 @@ impl Sink {
     /// Files that the sink reads.
     pub(crate) fn files(&mut self) -> impl Iterator<Item = &mut PathBuf> {
         let tls = &mut self.tls;
-        [&mut self.token_file, &mut tls.ca, &mut tls.cert, &mut tls.key].into_iter().flatten()
+        let password = self.sasl.as_mut().map(|sasl| &mut sasl.password_file);
+        let optional = [&mut self.token_file, &mut tls.ca, &mut tls.cert, &mut tls.key];
+        optional.into_iter().flatten().chain(password)
     }
 
     /// The schemes that `to` may have; none for a path.
@@ -189,7 +220,7 @@ impl Sink {
             }
             SinkKind::Syslog => &["tls://", "tcp://"],
             SinkKind::Nats => &["tls://", "nats://"],
-            SinkKind::Kafka => &["kafka://"],
+            SinkKind::Kafka => &["tls://", "kafka://"],
         }
     }
 }
@@ -298,10 +329,11 @@ fn one(require: &mut impl FnMut(bool, &str, &str, &str), sink: &Sink) {
     );
 }
 
-/// What the client library for Kafka cannot do is refused, not left undone in silence.
+/// What kafka alone has, and what the client library cannot do: refused, not left undone in silence.
 fn kafka(require: &mut impl FnMut(bool, &str, &str, &str), sink: &Sink) {
     let kafka = sink.kind == SinkKind::Kafka;
     require(kafka || sink.topic.is_none(), "topic", "only kafka has a topic", "nothing");
+    require(kafka || sink.sasl.is_none(), "sasl", "only kafka has SASL", "`token_file`");
     let named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let topic = sink.topic.as_deref().unwrap_or("sluice.events");
     require(
@@ -310,29 +342,43 @@ fn kafka(require: &mut impl FnMut(bool, &str, &str, &str), sink: &Sink) {
         "not a topic's name",
         "1 to 249 of `a-z`, `A-Z`, `0-9`, `.`, `_` and `-`",
     );
-    let brokers = sink.to.strip_prefix("kafka://").unwrap_or_default().trim_end_matches('/');
+    if !kafka {
+        return;
+    }
+    let secure = sink.to.starts_with("tls://");
+    let (_, brokers) = sink.to.split_once("://").unwrap_or_default();
+    let mut brokers = brokers.trim_end_matches('/').split(',');
     let address =
         |one: &str| one.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     require(
-        !kafka || brokers.split(',').all(address),
+        brokers.clone().all(address),
         "to",
         "a broker without a port",
-        "`kafka://host:port,host:port`",
+        "`host:port,host:port` after `tls://` or `kafka://`",
     );
     require(
-        !kafka || sink.tls == SinkTls::default(),
+        !secure || !brokers.any(|one| one.starts_with('[')),
+        "to",
+        "an IPv6 address over TLS",
+        "the name in the broker's certificate",
+    );
+    require(
+        secure || sink.tls == SinkTls::default(),
         "tls",
-        "no TLS towards kafka yet",
-        "nothing: docs/sinks.md says what to do instead",
+        "TLS with an address in the clear",
+        "`to: tls://host:port`",
     );
     require(
-        !kafka || sink.token_file.is_none(),
-        "token_file",
-        "no credentials towards kafka without TLS",
-        "nothing: docs/sinks.md says what to do instead",
+        secure || sink.sasl.is_none(),
+        "sasl",
+        "a password with an address in the clear",
+        "`to: tls://host:port`",
     );
+    let user = sink.sasl.as_ref().map(|sasl| sasl.user.as_str());
+    require(user != Some(""), "sasl", "`user` is empty", "a name");
+    require(sink.token_file.is_none(), "token_file", "kafka takes no token", "`sasl`");
     require(
-        !kafka || sink.compression != SinkCompression::Zstd,
+        sink.compression != SinkCompression::Zstd,
         "compression",
         "no zstd towards kafka",
         "`gzip` or `none`",

@@ -272,6 +272,40 @@ fn categories_and_lists_are_named_as_rules_name_them() {
 }
 
 #[test]
+fn what_kafka_cannot_have_is_named() {
+    let sasl = "sasl: { mechanism: plain, user: alice, password_file: p }";
+    let said = mistakes_in_gateway(&format!(
+        "events:\n  sinks:\n    - {{ name: a, kind: kafka, to: 'https://k.test:9093', topic: 'a b' }}\n    \
+         - {{ name: b, kind: kafka, to: 'kafka://k.test', tls: {{ ca: ca.pem }}, token_file: t, {sasl} }}\n    \
+         - {{ name: c, kind: http, to: 'http://c.test/', topic: events, {sasl} }}\n    \
+         - {{ name: d, kind: kafka, to: 'kafka://k.test:9092,l.test:9092' }}\n    \
+         - {{ name: e, kind: kafka, to: 'tls://k.test:9093,l.test:9093', tls: {{ ca: ca.pem }}, {sasl} }}\n    \
+         - {{ name: f, kind: kafka, to: 'tls://k.test:9093,[2001:db8::1]:9093', compression: zstd }}\n    \
+         - {{ name: g, kind: kafka, to: 'tls://k.test:9093', {} }}\n",
+        sasl.replace("alice", "''"),
+    ));
+    let wanted = [
+        ("3:", "not an address of this kind of sink, expected tls:// or kafka://"),
+        ("3:", "not a topic's name"),
+        ("4:", "a broker without a port"),
+        ("4:", "TLS with an address in the clear, expected `to: tls://host:port`"),
+        ("4:", "a password with an address in the clear, expected `to: tls://host:port`"),
+        ("4:", "kafka takes no token, expected `sasl`"),
+        ("5:", "only kafka has a topic"),
+        ("5:", "only kafka has SASL, expected `token_file`"),
+        ("8:", "an IPv6 address over TLS, expected the name in the broker's certificate"),
+        ("8:", "no zstd towards kafka"),
+        ("9:", "`user` is empty"),
+    ];
+    for (place, part) in wanted {
+        let found = said.iter().any(|it| it.starts_with(place) && it.contains(part));
+        assert!(found, "{place} {part} is not in {said:#?}");
+    }
+    // The address of another scheme has no broker with a port either.
+    assert!(said.iter().all(|it| !it.starts_with("6:") && !it.starts_with("7:")), "{said:#?}");
+}
+
+#[test]
 fn mistakes_in_sinks_name_the_sink_and_the_key() {
     let text = "events:\n  sinks:\n    - { name: Siem, kind: http, to: 'ftp://x/' }\n    \
         - { name: lake, kind: s3, to: 'https://s3.test/', batch: { events: 0 } }\n    \
@@ -292,24 +326,6 @@ fn mistakes_in_sinks_name_the_sink_and_the_key() {
         assert!(found, "{place} {part} is not in {said:#?}");
     }
     assert_eq!(said.len(), 9, "{said:#?}");
-    let kafka = mistakes_in_gateway(
-        "events:\n  sinks:\n    - { name: a, kind: kafka, to: 'tls://k.test:9093', topic: 'a b' }\n    \
-         - { name: b, kind: kafka, to: 'kafka://k.test', tls: { ca: ca.pem }, token_file: t }\n    \
-         - { name: c, kind: http, to: 'http://c.test/', topic: events }\n    \
-         - { name: d, kind: kafka, to: 'kafka://k.test:9092,l.test:9092' }\n",
-    );
-    for (place, part) in [
-        ("3:", "not an address of this kind of sink, expected kafka://"),
-        ("3:", "not a topic's name"),
-        ("4:", "a broker without a port"),
-        ("4:", "no TLS towards kafka yet"),
-        ("4:", "no credentials towards kafka"),
-        ("5:", "only kafka has a topic"),
-    ] {
-        let found = kafka.iter().any(|it| it.starts_with(place) && it.contains(part));
-        assert!(found, "{place} {part} is not in {kafka:#?}");
-    }
-    assert!(!kafka.iter().any(|it| it.starts_with("6:")), "{kafka:#?}");
     let unknown =
         mistakes_in_gateway("events:\n  sinks:\n    - { name: a, kind: carrier, to: x }\n");
     assert!(unknown[0].starts_with("3:") && unknown[0].contains("`carrier`"), "{unknown:?}");

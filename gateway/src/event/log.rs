@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::POP_TENANT;
 use super::consume::Consumers;
+use super::counted::CountedDisk;
 use super::disk::{Disk, RealDisk};
 use super::enrich::Enrichment;
 use super::pack::PackQueue;
@@ -107,7 +108,7 @@ pub(super) struct Shared {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) wal_directory: PathBuf,
     pub(super) wals: Vec<Wal>,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Counters>,
     pub(super) progress: Progress,
     pub(super) write_bell: Bell,
     pub(super) sync_bell: Bell,
@@ -164,8 +165,9 @@ impl EventLog {
                 options.max_bytes = most;
             }
         }
-        let store = Store::open(Arc::clone(&disk), directory, options.fsync)?;
+        let fsync = options.fsync;
         let mut shared = Shared::new(options, disk, wal_directory);
+        let store = Store::open(Arc::clone(&shared.disk), directory, fsync)?;
         let next = wal::list(&shared.wal_directory)?.iter().map(|file| file.index + 1).max();
         let store = split::recover(&shared, store, directory)?;
         shared.create_wals(next.unwrap_or(0))?;
@@ -310,12 +312,13 @@ impl Drop for EventLog {
 
 impl Shared {
     fn new(options: Options, disk: Arc<dyn Disk>, wal_directory: PathBuf) -> Self {
+        let counters = Arc::<Counters>::default();
         Self {
             options,
-            disk,
+            disk: Arc::new(CountedDisk::new(disk, Arc::clone(&counters))),
             wal_directory,
             wals: Vec::new(),
-            counters: Counters::default(),
+            counters,
             progress: Progress::new(),
             write_bell: Bell::default(),
             sync_bell: Bell::default(),

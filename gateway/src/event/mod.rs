@@ -60,6 +60,7 @@ mod read;
 mod marks;
 
 mod consume;
+mod counted;
 
 mod sink;
 

@@ -40,8 +40,10 @@ counters! {
     written_bytes,
     /// Records dropped because the disk did not keep up and the buffer was full.
     dropped,
-    /// Syncs done.
+    /// Syncs of the log's own files: what the flush interval promises.
     syncs,
+    /// Syncs of any kind: those, of new names, of full and of packed segments, and at checkpoints.
+    disk_syncs,
     /// Writes or syncs the disk refused.
     disk_errors,
     /// Ends of logs found torn at start, and repaired.

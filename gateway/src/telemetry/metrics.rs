@@ -197,8 +197,8 @@ impl Metrics {
             )?,
             sink_failures_total: to.gauges(
                 "sluice_sink_failures_total",
-                "Attempts of a sink that failed; what they held is sent again.",
-                &["sink"],
+                "Attempts of a sink that failed, by why; what they held is sent again.",
+                &["sink", "reason"],
             )?,
             sink_missed_total: to.gauges(
                 "sluice_sink_missed_total",
@@ -346,7 +346,6 @@ impl Metrics {
     pub fn sinks(&self, all: &[(String, SinkStats)]) {
         let series = [
             (&self.sink_events_total, (|it| it.sent) as fn(&SinkStats) -> u64),
-            (&self.sink_failures_total, |it| it.failures),
             (&self.sink_missed_total, |it| it.missed),
             (&self.sink_rejected_total, |it| it.rejected),
             (&self.sink_lag_events, |it| it.lag),
@@ -356,6 +355,13 @@ impl Metrics {
             for (name, stats) in all {
                 let value = i64::try_from(read(stats)).unwrap_or(i64::MAX);
                 gauges.with_label_values(&[name]).set(value);
+            }
+        }
+        self.sink_failures_total.reset();
+        for (name, stats) in all {
+            for (reason, count) in &stats.failures {
+                let value = i64::try_from(*count).unwrap_or(i64::MAX);
+                self.sink_failures_total.with_label_values(&[name.as_str(), reason]).set(value);
             }
         }
     }

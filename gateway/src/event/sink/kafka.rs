@@ -1,20 +1,27 @@
 //! Kafka: one topic, a partition by the tenant, taken when every replica in sync has it.
+//!
+//! Over `tls://` all of a broker's connections are ours to describe: the library takes a finished
+//! configuration, and with it the provider of cryptography that the rest of the gateway has. SASL
+//! (PLAIN, RFC 4616; SCRAM, RFC 5802) is the library's.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rskafka::BackoffConfig;
 use rskafka::chrono::DateTime;
 use rskafka::client::error::{Error, ProtocolError};
 use rskafka::client::partition::{Compression, PartitionClient, UnknownTopicHandling};
-use rskafka::client::{Client, ClientBuilder};
+use rskafka::client::{Client, ClientBuilder, Credentials, SaslConfig};
 use rskafka::record::Record;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::error::SinkError;
 use super::gather::{Batch, Item};
-use crate::config::{Sink, SinkCompression};
+use super::{peer, tls};
+use crate::config::{SaslMechanism, Sink, SinkCompression, SinkSasl};
 
 const TOPIC_DEFAULT: &str = "sluice.events";
 /// Most bytes of one partition's batch before compression. Brokers take 1 MiB unless told otherwise.
@@ -30,12 +37,16 @@ const RECORD_OVERHEAD: usize = 64;
 const RETRY_TIME_MAX: Duration = Duration::from_secs(10);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LONGEST: Duration = Duration::from_secs(2);
+/// Until the topic can be written to; the library waits for a silent broker for ever.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
 /// Most bytes of a broker's answer; the names of all topics are one.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 pub(super) struct KafkaPeer {
     sink: Sink,
     open: Option<Topic>,
+    /// When the files were written that `open` was opened with.
+    files: Vec<Option<SystemTime>>,
 }
 
 /// A topic with the connections to the partitions that were written to.
@@ -50,11 +61,18 @@ struct Topic {
 
 impl KafkaPeer {
     pub(super) fn new(sink: Sink) -> Self {
-        Self { sink, open: None }
+        Self { sink, open: None, files: Vec::new() }
     }
 
     /// Writes to all partitions at once; within one, in the log's order.
     pub(super) async fn send(&mut self, batch: &Batch) -> Result<(), SinkError> {
+        // The library connects again by itself, with what it was given: a new password or a new
+        // certificate is for a new client.
+        let files = self.files();
+        if files != self.files {
+            self.open = None;
+            self.files = files;
+        }
         // Put back only after all went well: a request that was given up leaves its connection in
         // an unknown state.
         let mut topic = match self.open.take() {
@@ -88,29 +106,62 @@ impl KafkaPeer {
         Ok(())
     }
 
+    /// When each of the sink's files was last written.
+    fn files(&self) -> Vec<Option<SystemTime>> {
+        let mut sink = self.sink.clone();
+        let written = |path: &mut PathBuf| std::fs::metadata(path).ok()?.modified().ok();
+        sink.files().map(written).collect()
+    }
+
     async fn connect(&self) -> Result<Topic, SinkError> {
-        let brokers = self.sink.to.trim_start_matches("kafka://").trim_end_matches('/');
-        let client = ClientBuilder::new(brokers.split(',').map(str::to_owned).collect())
-            .client_id("sluice")
-            .max_message_size(ANSWER_BYTES_MAX)
-            .backoff_config(BackoffConfig {
-                init_backoff: RETRY_FIRST,
-                max_backoff: RETRY_LONGEST,
-                deadline: Some(RETRY_TIME_MAX),
-                ..BackoffConfig::default()
-            })
-            .build()
-            .await
-            .map_err(why)?;
+        timeout(CONNECT_TIME_MAX, self.open()).await.unwrap_or(Err(SinkError::Timeout))
+    }
+
+    async fn open(&self) -> Result<Topic, SinkError> {
+        // First a client that tries once: what a broker refuses now it refuses in a moment too,
+        // and some lock a user out after a few wrong passwords.
+        let topics = self.client(Duration::ZERO).await?.list_topics().await.map_err(why)?;
         let name = self.sink.topic.as_deref().unwrap_or(TOPIC_DEFAULT).to_owned();
-        let topics = client.list_topics().await.map_err(why)?;
         let known = topics.into_iter().find(|topic| topic.name == name);
         let numbers: Vec<i32> = known.into_iter().flat_map(|topic| topic.partitions).collect();
         if numbers.is_empty() {
             return Err(SinkError::Refused(format!("it has no topic `{name}`")));
         }
+        let client = self.client(RETRY_TIME_MAX).await?;
         Ok(Topic { client, name, numbers, open: BTreeMap::new() })
     }
+
+    /// A client that tries by itself for `retry`; certificates and password are read anew.
+    async fn client(&self, retry: Duration) -> Result<Client, SinkError> {
+        let (scheme, brokers) = self.sink.to.split_once("://").unwrap_or_default();
+        let brokers = brokers.trim_end_matches('/').split(',').map(str::to_owned).collect();
+        let mut builder = ClientBuilder::new(brokers)
+            .client_id("sluice")
+            .max_message_size(ANSWER_BYTES_MAX)
+            .backoff_config(BackoffConfig {
+                init_backoff: RETRY_FIRST,
+                max_backoff: RETRY_LONGEST,
+                deadline: Some(retry),
+                ..BackoffConfig::default()
+            });
+        if scheme == "tls" {
+            builder = builder.tls_config(Arc::new(tls::client_config(&self.sink.tls)?));
+        }
+        if let Some(sasl) = &self.sink.sasl {
+            builder = builder.sasl_config(credentials(sasl)?);
+        }
+        builder.build().await.map_err(why)
+    }
+}
+
+fn credentials(sasl: &SinkSasl) -> Result<SaslConfig, SinkError> {
+    let password = peer::read_secret(&sasl.password_file)?;
+    let credentials = Credentials::new(sasl.user.clone(), password.to_string());
+    Ok(match sasl.mechanism {
+        SaslMechanism::Plain => SaslConfig::Plain(credentials),
+        SaslMechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+        SaslMechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+    })
 }
 
 impl Topic {
@@ -163,6 +214,7 @@ fn record(batch: &Batch, item: &Item) -> Record {
     }
 }
 
+/// The library tells of each try that failed; why the last one did comes last.
 fn why(error: Error) -> SinkError {
     match error {
         Error::ServerError {
@@ -170,13 +222,28 @@ fn why(error: Error) -> SinkError {
             ..
         } => SinkError::TooLarge,
         Error::ServerError { protocol_error, .. } => SinkError::refused(protocol_error),
-        other => SinkError::unreachable(other),
+        other => {
+            let text = other.to_string();
+            let reason = text.rsplit("Source: ").next().unwrap_or(&text);
+            if reason.contains("Sasl handshake failed") {
+                SinkError::refused(reason)
+            } else if reason.contains("certificate") || reason.contains("fatal alert") {
+                SinkError::Tls(reason.to_owned())
+            } else {
+                SinkError::unreachable(reason)
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use gateway_proto::client_hello::{ClientHelloReader, Progress};
+    use rustls::NamedGroup;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::event::marks::Marks;
@@ -185,6 +252,62 @@ mod tests {
     use crate::event::sink::spec::Spec;
     use crate::event::sink::stats::Counts;
     use crate::event::{EventLog, Options, Reader, RecordType};
+
+    fn peer(to: &str) -> KafkaPeer {
+        let sink = serde_json::json!({"name": "a", "kind": "kafka", "to": to});
+        KafkaPeer::new(serde_json::from_value(sink).unwrap())
+    }
+
+    /// A second provider of cryptography is compiled with the library's TLS. It knows no post-quantum
+    /// key exchange, so an offer of one shows that ours is at work.
+    #[tokio::test]
+    async fn the_hello_to_a_broker_is_that_of_the_gateways_own_provider() {
+        let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("tls://localhost:{}", broker.local_addr().unwrap().port());
+        let hello = async {
+            let (mut link, _) = broker.accept().await.unwrap();
+            let mut reader = ClientHelloReader::new();
+            loop {
+                let mut bytes = Vec::with_capacity(4096);
+                let count = link.read_buf(&mut bytes).await.unwrap();
+                assert_ne!(count, 0, "it hung up before its hello was whole");
+                if let Progress::Done(hello) = reader.push(&bytes) {
+                    return hello;
+                }
+            }
+        };
+        let peer = peer(&to);
+        let (hello, gone) = tokio::join!(hello, peer.open());
+        assert!(gone.is_err(), "there is no broker");
+        assert_eq!(hello.server_name(), Some("localhost"));
+        let x25519_mlkem768 = u16::from(NamedGroup::X25519MLKEM768);
+        assert_eq!(hello.key_share_groups.first(), Some(&x25519_mlkem768), "{hello:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_broker_that_says_nothing_is_given_up() {
+        let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("tls://localhost:{}", broker.local_addr().unwrap().port());
+        let peer = peer(&to);
+        let given_up = peer.connect().await.err().unwrap();
+        assert_eq!(given_up.label(), "timeout", "{given_up}");
+    }
+
+    #[test]
+    fn why_a_broker_is_not_reached_is_short_and_sorted() {
+        let text = "connecting: all retries failed: Retry exceeded deadline. Source: ";
+        for (end, label) in [
+            ("Sasl handshake failed: API error: SaslAuthenticationFailed", "refused"),
+            ("IO Error: invalid peer certificate: UnknownIssuer", "tls"),
+            ("Cannot read data: received fatal alert: CertificateExpired", "tls"),
+            ("IO Error: Connection refused (os error 111)", "unreachable"),
+        ] {
+            let error = why(Error::InvalidResponse(format!("{text}{end}")));
+            assert_eq!(error.label(), label);
+            assert!(error.to_string().ends_with(&format!(": {end}")), "{error}");
+            assert!(!error.to_string().contains("deadline"), "{error}");
+        }
+    }
 
     #[tokio::test]
     async fn what_is_more_than_a_broker_takes_goes_in_several_batches_in_order() {

@@ -71,13 +71,13 @@ impl NatsPeer {
 
     async fn connect(&self) -> Result<(async_nats::Client, Context), SinkError> {
         let secure = self.sink.to.starts_with("tls://");
+        // Given for `nats://` too: a server there can ask for TLS, and the library's own settings
+        // would know nothing of the sink's.
         let mut options = async_nats::ConnectOptions::new()
             .name("sluice")
             .connection_timeout(CONNECT_TIME_MAX)
-            .require_tls(secure);
-        if secure {
-            options = options.tls_client_config(tls::client_config(&self.sink.tls)?);
-        }
+            .require_tls(secure)
+            .tls_client_config(tls::client_config(&self.sink.tls)?);
         if let Some(secret) = peer::secret(&self.sink)? {
             options = match secret.split_once(':') {
                 Some((user, password)) => {

@@ -1,5 +1,9 @@
 //! The peer of a sink, whatever it speaks.
 
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
 use super::error::SinkError;
 use super::file::FilePeer;
 use super::gather::Batch;
@@ -49,9 +53,13 @@ impl Peer {
 }
 
 /// The secret of a sink, read anew for each connection so that it can be changed.
-pub(super) fn secret(sink: &Sink) -> Result<Option<zeroize::Zeroizing<String>>, SinkError> {
-    let Some(path) = &sink.token_file else { return Ok(None) };
-    let text = std::fs::read_to_string(path).map(zeroize::Zeroizing::new);
+pub(super) fn secret(sink: &Sink) -> Result<Option<Zeroizing<String>>, SinkError> {
+    sink.token_file.as_deref().map(read_secret).transpose()
+}
+
+/// A secret's file, without the white space around it.
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, SinkError> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new);
     let text = text.map_err(SinkError::settings)?;
-    Ok(Some(zeroize::Zeroizing::new(text.trim().to_owned())))
+    Ok(Zeroizing::new(text.trim().to_owned()))
 }

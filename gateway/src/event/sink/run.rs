@@ -54,6 +54,8 @@ pub(super) struct Runner {
     /// Most events of the next batch; halved where the peer finds one too large.
     limit: usize,
     backoff: Option<ExponentialBackoff>,
+    /// Why the last attempt failed, as the log has it.
+    told: String,
     /// The batch that was not taken. It is sent again as it is, so that what a peer knows by its
     /// name (an object, a message) has the same one.
     again: Option<Batch>,
@@ -87,6 +89,7 @@ impl Runner {
             orders,
             limit,
             backoff: None,
+            told: String::new(),
             again: None,
             followed: false,
         }
@@ -237,6 +240,7 @@ impl Runner {
         if self.counts.failing.swap(false, Ordering::Relaxed) {
             tracing::info!(sink = self.name, "sink: the peer takes events again");
         }
+        self.told.clear();
         self.backoff = None;
         // Back to full batches step by step: what was too large may have been one event.
         self.limit = (self.limit * 2).min(self.spec.events);
@@ -262,9 +266,13 @@ impl Runner {
     }
 
     async fn failed(&mut self, error: &SinkError) {
-        Counts::add(&self.counts.failures, 1);
-        if !self.counts.failing.swap(true, Ordering::Relaxed) {
+        self.counts.failed(error);
+        self.counts.failing.store(true, Ordering::Relaxed);
+        // Once for each reason: a peer that can be reached again may still refuse.
+        let why = error.to_string();
+        if why != self.told {
             tracing::warn!(%error, sink = self.name, "sink: the peer takes nothing; events wait");
+            self.told = why;
         }
         let backoff = self.backoff.get_or_insert_with(|| {
             ExponentialBuilder::new()

@@ -1,16 +1,20 @@
 //! What a sink has done so far.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 
 use super::Heads;
+use super::error::SinkError;
 
 /// Written by the sink's thread, read by others.
 #[derive(Default)]
 pub(super) struct Counts {
     pub(super) sent: AtomicU64,
-    pub(super) failures: AtomicU64,
+    /// By [`SinkError::label`].
+    failures: Mutex<BTreeMap<&'static str, u64>>,
     pub(super) missed: AtomicU64,
     pub(super) rejected: AtomicU64,
     pub(super) failing: AtomicBool,
@@ -19,12 +23,12 @@ pub(super) struct Counts {
 }
 
 /// A sink's counts at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SinkStats {
     /// Events that the peer took.
     pub sent: u64,
-    /// Attempts that failed; what they held is sent again.
-    pub failures: u64,
+    /// Attempts that failed, by the reason; what they held is sent again.
+    pub failures: BTreeMap<&'static str, u64>,
     /// Events that a quota or a full disk took before they were sent.
     pub missed: u64,
     /// Events passed over: larger, each alone, than the peer takes, or unreadable.
@@ -44,12 +48,16 @@ impl Counts {
         };
         SinkStats {
             sent: read(&self.sent),
-            failures: read(&self.failures),
+            failures: self.failures.lock().clone(),
             missed: read(&self.missed),
             rejected: read(&self.rejected),
             lag: heads.iter().map(|head| behind(head.key(), *head.value())).sum(),
             failing: self.failing.load(Ordering::Relaxed),
         }
+    }
+
+    pub(super) fn failed(&self, error: &SinkError) {
+        *self.failures.lock().entry(error.label()).or_default() += 1;
     }
 
     pub(super) fn add(counter: &AtomicU64, amount: u64) {

@@ -68,7 +68,7 @@ pub(super) async fn connect(
     let Some(config) = tls else { return Ok(Box::new(tcp)) };
     let name = ServerName::try_from(host.to_owned()).map_err(SinkError::settings)?;
     let stream = TlsConnector::from(config).connect(name, tcp).await;
-    Ok(Box::new(stream.map_err(SinkError::unreachable)?))
+    Ok(Box::new(stream.map_err(|error| SinkError::handshake(&error))?))
 }
 
 /// Host and port of `host:port`, or of `host` with a default port.

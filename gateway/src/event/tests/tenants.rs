@@ -5,9 +5,11 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::{append, numbered, numbers, open, options};
 use crate::event::disk::Disk;
+use crate::event::segments;
 use crate::event::{EventLog, Options, Redaction, TenantSettings};
 
 #[test]
@@ -59,10 +61,53 @@ impl Disk for Counted {
         Ok(())
     }
 
+    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
     fn sync_all(&self, _: &Path) -> io::Result<()> {
         self.0.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
+}
+
+#[test]
+fn every_sync_is_counted_whoever_asks_for_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Arc::new(Counted::default());
+    // Small segments and small files of the log: many of both are full, and packed.
+    let options = Options { fsync: true, compress: true, max_bytes: 1 << 20, ..options() };
+    let shared = Arc::clone(&disk) as Arc<dyn Disk>;
+    let log = EventLog::open_on(shared, directory.path(), options).unwrap();
+    append(&log, "acme", 0..20_000);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(log.settle());
+    log.close();
+    let stats = log.stats();
+    assert_eq!(stats.disk_syncs, disk.0.load(Ordering::SeqCst) as u64);
+    // All segments but the last were full, and synced then.
+    let kept = segments::list(&directory.path().join("acme")).unwrap().len() as u64;
+    let full = kept + stats.evicted_segments - 1;
+    assert!(full > 20 && stats.disk_syncs - stats.syncs >= full, "{full} full, {stats:?}");
+}
+
+#[test]
+fn the_log_is_synced_once_an_interval_however_many_events_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let flush = Duration::from_millis(100);
+    let options = Options { fsync: true, flush, ..options() };
+    let disk = Arc::new(Counted::default());
+    let begun = Instant::now();
+    let log = EventLog::open_on(disk, directory.path(), options).unwrap();
+    for number in 0..500 {
+        append(&log, "acme", number..number + 1);
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let syncs = u128::from(log.stats().syncs);
+    // One that takes long begins sooner, but never within half an interval of the one before.
+    let most = begun.elapsed().as_millis() / (flush.as_millis() / 2) + 1;
+    assert!((2..=most).contains(&syncs), "{syncs} syncs, at most {most}");
 }
 
 #[test]
@@ -80,7 +125,8 @@ fn two_thousand_tenants_share_the_syncs_of_one() {
         runtime.block_on(log.settle());
     }
     log.close();
-    // One for each flush interval in which something came, and one for each checkpoint.
+    // One for each flush interval in which something came, two for each checkpoint, and one for each
+    // file of the log.
     let syncs = disk.0.load(Ordering::SeqCst);
     assert!((3..400).contains(&syncs), "{syncs} syncs for 6,000 events of 2,000 tenants");
     assert_eq!(log.reader().tenants().unwrap().len(), 2000);
