@@ -1,5 +1,8 @@
 //! No event older than the flush interval is lost, however the process ends.
 
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::process::Command;
 use std::time::Duration;
 
 use tests::client::message::Body;
@@ -120,4 +123,79 @@ async fn the_events_command_reads_a_stopped_gateways_log() {
     let people = gateway.command(&["events", "--tenant", "acme"]);
     let people = String::from_utf8_lossy(&people.stdout).into_owned();
     assert!(people.contains("site.test") && !people.contains('\u{1b}'), "{people}");
+}
+
+/// A file system of its own in memory, for as long as this lives.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = ["-t", "tmpfs", "-o", "size=64m", "tmpfs"];
+        let mounted = Command::new("mount").args(options).arg(folder.path()).status();
+        assert!(mounted.unwrap().success(), "mount needs root");
+        Self(folder)
+    }
+
+    fn fill(&self) {
+        let mut filler = std::fs::File::create(self.0.path().join("filler")).unwrap();
+        while filler.write_all(&[0; 4096]).is_ok() {}
+    }
+
+    fn clear(&self) {
+        std::fs::remove_file(self.0.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        Command::new("umount").arg("--lazy").arg(self.0.path()).status().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_traffic_where_nothing_may_go_unrecorded() {
+    let origin = Origin::start().await;
+    let disk = Small::mount();
+    let events =
+        format!("events: {{ dir: {}/log, when_full: refuse_traffic }}", disk.0.path().display());
+    let settings = format!("workers: 1\n{events}");
+    let gateway = Gateway::build(&origin).gateway_yaml(&settings).expects_errors().start();
+    let url = origin.url("site.test", "/");
+    let mut inner = gateway.browser().connect(&url).await.unwrap();
+    assert_eq!(inner.get("/hello?before.").await.unwrap().status, 200);
+    gateway.await_transaction("acme", "before.").await;
+    disk.fill();
+    // Until what waits for the disk fills half of its memory.
+    let mut passed = 0;
+    let refused = loop {
+        let path = format!("/hello?{passed}.{}", "x".repeat(7_000));
+        let reply = inner.get(&path).await.unwrap();
+        if reply.status != 200 {
+            break reply;
+        }
+        passed += 1;
+        assert!(passed < 20_000, "nothing is refused");
+    };
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("event_log_full"), "{}", refused.text());
+    assert_eq!(gateway.admin_get("/readyz").await.unwrap().status, 503);
+    disk.clear();
+    let open = async { while inner.get("/hello?again.").await.unwrap().status != 200 {} };
+    tokio::time::timeout(Duration::from_secs(60), open).await.expect("open again");
+    gateway.await_transaction("acme", "again.").await;
+    let recorded = gateway.events("acme").await.unwrap();
+    let urls: HashSet<u32> = recorded.iter().filter_map(|event| number_of(&event["url"])).collect();
+    let lost: Vec<u32> = (0..passed).filter(|number| !urls.contains(number)).collect();
+    assert!(lost.is_empty(), "what passed is recorded: {lost:?} of {passed}");
+    assert_eq!(gateway.metric("sluice_events_dropped_total", &[]).await, Some(0.0));
+    assert!(recorded.iter().any(|event| crate::says(event, "event_log_full")));
+    gateway.terminate();
+}
+
+/// The number behind the question mark.
+fn number_of(url: &serde_json::Value) -> Option<u32> {
+    let (_, query) = url.as_str()?.split_once('?')?;
+    let (number, rest) = query.split_once('.')?;
+    if rest.is_empty() { None } else { number.parse().ok() }
 }

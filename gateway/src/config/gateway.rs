@@ -252,11 +252,24 @@ pub struct Events {
     pub compress: bool,
     /// Disk space of all tenants' events together; each tenant has its share.
     pub max_bytes: ByteSize,
+    /// What happens while the disk takes no more events and memory for them is used up.
+    pub when_full: WhenFull,
     /// Address databases in MaxMind's format (country, ASN), asked in order; rules over countries go by
     /// them too.
     pub geoip: Vec<PathBuf>,
     /// Where events are sent in addition.
     pub sinks: Vec<Sink>,
+}
+
+/// What gives way where events cannot be kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// The oldest events that wait in memory are lost, counted and told of; traffic goes on.
+    #[default]
+    DropOldest,
+    /// New requests and flows are refused until events can be written: nothing goes unrecorded.
+    RefuseTraffic,
 }
 
 impl Default for Events {
@@ -267,6 +280,7 @@ impl Default for Events {
             fsync: true,
             compress: true,
             max_bytes: ByteSize(10 << 30),
+            when_full: WhenFull::default(),
             geoip: Vec::new(),
             sinks: Vec::new(),
         }

@@ -26,7 +26,7 @@ pub use fault::{
 };
 pub use gateway::{
     Admin, AdminTls, Events, GatewayConfig, Inner, InnerTcp, Limits, Listen, Origin, Resolver,
-    Roots,
+    Roots, WhenFull,
 };
 pub use layout::{Layout, Secrecy, is_exposed, make_folder, read_text, write_atomically};
 pub use lists::{DomainListFile, Format};

@@ -88,6 +88,16 @@ pub(super) fn whole(bytes: &[u8], limit: usize) -> usize {
     whole
 }
 
+/// How many frames these are, which are nothing but whole frames.
+pub(super) fn count(bytes: &[u8]) -> u64 {
+    let (mut count, mut at) = (0, 0);
+    while let Some((length, _)) = bytes.get(at..).and_then(number) {
+        at += HEADER_BYTES + length as usize;
+        count += 1;
+    }
+    count
+}
+
 /// Where the next whole frame begins, past a damaged one. A power cut may lose a page in the
 /// middle of what was not synced yet; what follows it is still good.
 pub(super) fn resync(bytes: &[u8]) -> Option<usize> {

@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use super::stats::{Counters, Stats};
 use super::store::Store;
 use super::wal::{self, FileId, Wal};
 use super::{flush, pack, serialize};
-use crate::config::Sink;
+use crate::config::{Sink, WhenFull};
 use crate::ident::Blame;
 use crate::snapshot::Places;
 
@@ -117,6 +117,8 @@ pub(super) struct Shared {
     pub(super) pack_queue: PackQueue,
     /// The disk is full and the write-ahead log needs some of it.
     pub(super) reclaim_wanted: AtomicBool,
+    /// [`WhenFull::RefuseTraffic`] is in force.
+    refuses: AtomicBool,
     tenants: DashMap<Box<str>, TenantSettings>,
     /// Tenants that came or went: what the splitter knows of their files may be an earlier one's.
     pub(super) changed: Mutex<Vec<Box<str>>>,
@@ -225,6 +227,11 @@ impl EventLog {
         self.sinks.set(sinks, &self.changes());
     }
 
+    /// What gives way from now on where events cannot be kept.
+    pub fn set_when_full(&self, when_full: WhenFull) {
+        self.shared.refuses.store(when_full == WhenFull::RefuseTraffic, Ordering::Relaxed);
+    }
+
     /// Events from now on say country and network by these.
     pub fn set_places(&self, places: Arc<Places>) {
         self.shared.enrichment.set_places(places);
@@ -326,6 +333,7 @@ impl Shared {
             pack_bell: Bell::default(),
             pack_queue: PackQueue::default(),
             reclaim_wanted: AtomicBool::new(false),
+            refuses: AtomicBool::new(false),
             tenants: DashMap::new(),
             changed: Mutex::default(),
             standard: Redaction::default(),
@@ -355,12 +363,20 @@ impl Shared {
         let settings = self.tenants.get(tenant);
         let unset = if tenant == POP_TENANT { &self.standard } else { &self.strictest };
         let redaction = settings.as_ref().map_or(unset, |settings| &settings.redaction);
-        wal.append(tenant, &self.counters, |out| {
+        wal.append(tenant, &self.counters, self.when_full(), |out| {
             let (pop, enrichment) = (&*self.options.pop, &self.enrichment);
             let setting = serialize::Setting { pop, tenant, redaction, enrichment };
             serialize::write(out, record, &setting);
         });
         self.write_bell.ring();
+    }
+
+    fn when_full(&self) -> WhenFull {
+        if self.refuses.load(Ordering::Relaxed) {
+            WhenFull::RefuseTraffic
+        } else {
+            WhenFull::DropOldest
+        }
     }
 
     /// Bytes the tenant may keep: its own setting, or an equal share. A share depends on how many
@@ -393,8 +409,17 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// Whether nothing new should begin, since it could not be recorded. Only ever so where that is
+    /// configured.
+    #[must_use]
+    pub fn refuses_traffic(&self) -> bool {
+        self.shared.when_full() == WhenFull::RefuseTraffic
+            && self.shared.counters.is_degraded()
+            && self.shared.wals.get(self.worker).is_some_and(Wal::is_filling)
+    }
+
     /// Appends a record, redacted and bounded, without waiting for the disk. Where the disk has
-    /// not kept up and the buffer is full, the record is dropped and counted. A tenant that can be
+    /// not kept up and the buffer is full, records are lost and counted. A tenant that can be
     /// none goes to [`POP_TENANT`].
     pub fn append(&self, tenant: &str, record: &Record) {
         self.shared.append(self.worker, tenant, record);

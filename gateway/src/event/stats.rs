@@ -38,8 +38,10 @@ counters! {
     appended,
     /// Bytes of frames that reached the kernel.
     written_bytes,
-    /// Records dropped because the disk did not keep up and the buffer was full.
+    /// Records lost because the disk did not keep up and the buffer was full.
     dropped,
+    /// Those of them that had been accepted, and made room for newer ones.
+    displaced,
     /// Syncs of the log's own files: what the flush interval promises.
     syncs,
     /// Syncs of any kind: those, of new names, of full and of packed segments, and at checkpoints.
@@ -84,6 +86,11 @@ pub(super) enum Duty {
 }
 
 impl Counters {
+    /// Whether the disk refuses something.
+    pub(super) fn is_degraded(&self) -> bool {
+        self.refused.load(Ordering::Relaxed) != 0
+    }
+
     /// Notes that the disk refused; logs it once until it works again.
     pub(super) fn refused(&self, duty: Duty, error: &std::io::Error) {
         add(&self.disk_errors, 1);

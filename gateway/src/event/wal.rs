@@ -11,10 +11,16 @@ use parking_lot::Mutex;
 use super::disk::{self, Disk};
 use super::frame;
 use super::stats::{Counters, add};
+use crate::config::WhenFull;
 
-/// Bytes a worker holds while the disk is slow; about 40,000 events. What comes when it is full is
-/// dropped and counted: a request never waits for the log.
+/// Bytes a worker holds while the disk is slow; about 40,000 events. When it is full some are lost and
+/// counted: a request never waits for the log.
 const BUFFER_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// From here on a log that may lose nothing takes no new traffic: the rest is for the ends of what is under
+/// way, and for what says that traffic is refused.
+const BUFFER_BYTES_CLOSED: usize = BUFFER_BYTES_MAX / 2;
+/// What is lost at once, so that the rest is not moved for every event.
+const DISPLACED_BYTES: usize = BUFFER_BYTES_MAX / 8;
 /// Capacity an idle worker keeps.
 const BUFFER_BYTES_IDLE: usize = 256 * 1024;
 /// Left to the splitter on a disk that fills up, beside what it has still to split: a block for
@@ -116,19 +122,33 @@ impl Wal {
         })
     }
 
-    /// Appends the line that `write` produces, or counts it as dropped.
+    /// Appends the line that `write` produces. Where there is no room, the oldest make some, or it is the new
+    /// one that is lost.
     pub(super) fn append(
         &self,
         tenant: &str,
         counters: &Counters,
+        when_full: WhenFull,
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         let mut buffer = self.buffer.lock();
+        if buffer.frames.len() >= BUFFER_BYTES_MAX && when_full == WhenFull::DropOldest {
+            let oldest = frame::whole(&buffer.frames, DISPLACED_BYTES);
+            let count = buffer.frames.get(..oldest).map_or(0, frame::count);
+            buffer.frames.drain(..oldest);
+            add(&counters.displaced, count);
+            add(&counters.dropped, count);
+        }
         let kept = !buffer.closed
             && buffer.frames.len() < BUFFER_BYTES_MAX
             && frame::append(&mut buffer.frames, tenant, write);
         drop(buffer);
         add(if kept { &counters.appended } else { &counters.dropped }, 1);
+    }
+
+    /// Whether so much waits that nothing new should begin.
+    pub(super) fn is_filling(&self) -> bool {
+        self.buffer.lock().frames.len() >= BUFFER_BYTES_CLOSED
     }
 
     /// Brings what is in memory to the kernel.
@@ -259,26 +279,51 @@ mod tests {
 
     use std::sync::Arc;
 
-    use super::{BUFFER_BYTES_MAX, FileId, Wal};
+    use super::{BUFFER_BYTES_MAX, DISPLACED_BYTES, FileId, Wal, WhenFull, frame};
     use crate::event::disk::RealDisk;
     use crate::event::stats::Counters;
+
+    fn log(directory: &std::path::Path) -> Wal {
+        let file = FileId { worker: 0, index: 0 };
+        Wal::create(Arc::new(RealDisk), directory, file, 1 << 20, true).unwrap()
+    }
+
+    /// A line of a megabyte, filled with one byte.
+    fn megabyte(byte: u8) -> impl FnOnce(&mut Vec<u8>) {
+        move |out| out.resize(out.len() + (1 << 20), byte)
+    }
 
     #[test]
     fn a_disk_that_does_not_keep_up_costs_counted_events_and_bounded_memory() {
         let directory = tempfile::tempdir().unwrap();
-        let file = FileId { worker: 0, index: 0 };
-        let wal = Wal::create(Arc::new(RealDisk), directory.path(), file, 1 << 20, true).unwrap();
-        let counters = Counters::default();
-        let megabyte = |out: &mut Vec<u8>| out.resize(out.len() + (1 << 20), b'x');
-        for _ in 0..40 {
-            wal.append("acme", &counters, megabyte);
+        let (wal, counters) = (log(directory.path()), Counters::default());
+        for number in 0..40 {
+            wal.append("acme", &counters, WhenFull::RefuseTraffic, megabyte(number));
         }
         let kept = (BUFFER_BYTES_MAX >> 20) as u64;
         assert_eq!((counters.snapshot().appended, counters.snapshot().dropped), (kept, 40 - kept));
+        assert_eq!(counters.snapshot().displaced, 0);
         wal.drain(&counters).unwrap();
         wal.rotate_full().unwrap();
-        wal.append("acme", &counters, megabyte);
+        wal.append("acme", &counters, WhenFull::RefuseTraffic, megabyte(0));
         assert_eq!(counters.snapshot().appended, kept + 1);
         assert_eq!(wal.written().file.index, 1, "a full file makes room for the next");
+    }
+
+    #[test]
+    fn the_oldest_that_wait_make_room_for_the_newest() {
+        let directory = tempfile::tempdir().unwrap();
+        let (wal, counters) = (log(directory.path()), Counters::default());
+        for number in 0..100 {
+            wal.append("acme", &counters, WhenFull::DropOldest, megabyte(number));
+            assert!(wal.buffer.lock().frames.len() <= BUFFER_BYTES_MAX + (2 << 20));
+        }
+        let stats = counters.snapshot();
+        assert_eq!((stats.appended, stats.dropped), (100, stats.displaced));
+        let waiting = std::mem::take(&mut wal.buffer.lock().frames);
+        assert_eq!(frame::count(&waiting), 100 - stats.displaced);
+        assert_eq!(waiting.last(), Some(&99), "the newest is there");
+        let at_least = (BUFFER_BYTES_MAX - DISPLACED_BYTES) >> 20;
+        assert!(frame::count(&waiting) >= at_least as u64 - 1);
     }
 }

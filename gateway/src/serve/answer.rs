@@ -43,6 +43,9 @@ pub(super) struct Refusal {
     pub(super) may_proceed: bool,
 }
 
+/// Why traffic is refused while the event log takes no more.
+pub(super) const UNRECORDED: &str = "event_log_full";
+
 impl Refusal {
     fn new(kind: Kind, status: u16, label: &'static str, blame: Blame) -> Self {
         Self {
@@ -67,6 +70,11 @@ impl Refusal {
 
     pub(super) fn protocol() -> Self {
         Self::new(Kind::Failed, 501, "protocol_not_supported", Blame::Client)
+    }
+
+    /// What cannot be recorded does not happen.
+    pub(super) fn unrecorded() -> Self {
+        Self::new(Kind::Failed, 503, UNRECORDED, Blame::Gateway)
     }
 
     pub(super) fn misdirected() -> Self {

@@ -9,6 +9,7 @@ use gateway_proto::target::Host;
 use policy::decrypt::DecryptAction;
 use policy::verdict::{DialPermit, Outcome};
 
+use super::answer::UNRECORDED;
 use super::aside;
 use super::bypass::{bypass, unreachable_end};
 use super::flow::{Flow, FlowEnd};
@@ -160,6 +161,10 @@ pub(super) async fn connect_gate(
     tenant: &Tenant,
     page: bool,
 ) -> Result<DialPermit, FlowEnd> {
+    // Where exchanges can be seen, each of them is asked.
+    if !page && flow.worker.events.refuses_traffic() {
+        return Err(FlowEnd::refused(UNRECORDED, Blame::Gateway));
+    }
     let address = flow.asked.ip();
     let mut subject =
         if page { flow.subject(tenant, address) } else { flow.unread(tenant, address) };

@@ -176,6 +176,9 @@ where
     if let Way::Notice = way {
         return super::notice::serve(flow, client, &request, &mut transaction).await;
     }
+    if flow.worker.events.refuses_traffic() {
+        return refuse(client, &tenant, &request, &mut transaction, &Refusal::unrecorded()).await;
+    }
     if let Some(refusal) = misplaced(flow, &tenant, way, &request) {
         return refuse(client, &tenant, &request, &mut transaction, &refusal).await;
     }

@@ -31,6 +31,7 @@ pub(super) fn start(pop: &Arc<Pop>, events: &Arc<EventLog>) {
     let gateway = pop.snapshot.gateway();
     events.set_places(Arc::clone(&gateway.places));
     events.set_sinks(&gateway.config.events.sinks);
+    events.set_when_full(gateway.config.events.when_full);
     tokio::spawn(changes(Arc::clone(pop), Arc::clone(events)));
     tokio::spawn(sweep(Arc::clone(pop), Arc::clone(events)));
 }
@@ -48,6 +49,7 @@ async fn changes(pop: Arc<Pop>, events: Arc<EventLog>) {
             swap_gateway(&pop);
             events.set_places(Arc::clone(&gateway.places));
             events.set_sinks(&gateway.config.events.sinks);
+            events.set_when_full(gateway.config.events.when_full);
         }
         if gateway.origin_generation != origin_generation {
             origin_generation = gateway.origin_generation;

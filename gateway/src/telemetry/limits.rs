@@ -2,7 +2,7 @@
 
 /// Each limit (the closed label set of `sluice_limit_refusals_total`), and the `error`,
 /// `block_reason` or `inspection_reason` that its refusals carry. docs/operating.md has the values.
-pub(crate) const LIMITS: [(&str, &str); 24] = [
+pub(crate) const LIMITS: [(&str, &str); 25] = [
     ("tunnels", "too_many_tunnels"),
     ("tunnel_handshake_time", "handshake_timeout"),
     ("tunnel_attention", "http2_flood"),
@@ -27,6 +27,7 @@ pub(crate) const LIMITS: [(&str, &str); 24] = [
     ("idle_time", "idle"),
     ("hold_bytes", "bound"),
     ("hold_time", "timeout"),
+    ("event_log", "event_log_full"),
 ];
 
 /// The limit whose refusals carry `label`.

@@ -21,7 +21,7 @@ impl Gateway {
         let mut cursor = String::new();
         loop {
             let after = if cursor.is_empty() { String::new() } else { format!("&after={cursor}") };
-            let path = format!("/v1/events?tenant={tenant}&limit=10000{after}");
+            let path = format!("/v1/events?tenant={tenant}&limit=1000{after}");
             let reply = self.admin_get(&path).await?;
             if reply.status != 200 {
                 return Err(ClientError::Malformed(format!("{}: {}", reply.status, reply.text())));

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::full_disk::settle;
 use super::{append, line, numbered, numbers, options};
+use crate::config::WhenFull;
 use crate::event::disk::{Disk, RealDisk, Space};
 use crate::event::log::WAL_DIRECTORY;
 use crate::event::stats::Counters;
@@ -104,7 +105,9 @@ fn log_each(disk: &Arc<BrokenDisk>, root: &Path) -> usize {
     let mut promised = 0;
     for number in 0..EVENTS {
         let line = line(&numbered(number));
-        wal.append("acme", &counters, |out| out.extend_from_slice(line.as_bytes()));
+        wal.append("acme", &counters, WhenFull::DropOldest, |out| {
+            out.extend_from_slice(line.as_bytes())
+        });
         if wal.drain(&counters).is_ok() && wal.sync().is_ok() {
             promised = number + 1;
         }

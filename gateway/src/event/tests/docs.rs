@@ -170,8 +170,11 @@ const GUARANTEES: &str = "
 An event is in the kernel within the flush interval (`events.flush_ms`), so that it survives the
 process; and on the disk as soon as a sync of the same interval ends, so that it survives the
 machine. It can be read within a second. A request never waits for the disk: where the disk does
-not keep up, events wait in memory (32 MiB per worker), and what exceeds that is dropped, counted,
-and told by an `alert` of `_pop` with `error` `events_dropped`.
+not keep up, events wait in memory (32 MiB per worker). What is beyond that is for `events.when_full`:
+with `drop_oldest`, the default, the oldest that wait are lost, counted, and told by an `alert` of `_pop`
+with `error` `events_dropped`. With `refuse_traffic` new requests get a 503 and new flows are refused
+(`event_log_full`) from half of that memory on, while the disk refuses to write: the other half is for the
+ends of what is under way and for the refusals, so that what passed is recorded.
 
 Each tenant has a quota: its own, or an equal share of `events.max_bytes`. Above it the tenant's
 oldest whole segments go, counted, and told by an `alert` of the tenant with `error`
@@ -179,7 +182,7 @@ oldest whole segments go, counted, and told by an `alert` of the tenant with `er
 events went.
 
 A full disk takes oldest segments too, of the tenant that uses most, told in the same way. Where there
-is none left to take, events wait in memory and are dropped as above; when space returns the log goes on
+is none left to take, events wait in memory as above; when space returns the log goes on
 by itself. What was written before stays: a write that the disk cuts short is cut back to the last whole
 event. The log stops short of the last free byte, because splitting an event takes as much room as
 writing it. On a disk smaller than `events.max_bytes`, three quarters of the disk take its place.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::{append, numbered, numbers, options, walk};
+use crate::config::WhenFull;
 use crate::event::disk::{Disk, RealDisk, Space};
 use crate::event::{EventLog, Options, POP_TENANT, Reader};
 
@@ -176,7 +177,7 @@ pub(super) fn settle(log: &EventLog) {
     assert!(settled.is_ok(), "wedged: {:?}", log.stats());
 }
 
-fn until(log: &EventLog, reached: impl Fn(&EventLog) -> bool) {
+fn until(log: &EventLog, mut reached: impl FnMut(&EventLog) -> bool) {
     let began = Instant::now();
     while !reached(log) {
         assert!(began.elapsed() < WEDGED, "{:?}", log.stats());
@@ -194,7 +195,7 @@ fn kept(root: &Path) -> u64 {
 /// What is accepted is kept, or was the oldest and is counted.
 fn assert_adds_up(log: &EventLog, root: &Path) {
     let stats = log.stats();
-    assert_eq!((stats.split, stats.damaged), (stats.appended, 0), "{stats:?}");
+    assert_eq!((stats.split, stats.damaged), (stats.appended - stats.displaced, 0), "{stats:?}");
     assert_eq!(kept(root), stats.split - stats.evicted, "{stats:?}");
 }
 
@@ -265,6 +266,50 @@ fn a_disk_without_a_free_byte_costs_counted_events_until_space_returns() {
         log.close();
         assert_eq!(numbers(place.root(), "acme").last(), Some(&99));
         assert_adds_up(&log, place.root());
+        drop(log);
+    });
+}
+
+#[test]
+fn a_log_that_may_lose_nothing_closes_before_it_is_full_and_opens_again() {
+    on_each(64 << 20, |place| {
+        let log = open(place);
+        log.set_when_full(WhenFull::RefuseTraffic);
+        place.fill();
+        let writer = log.writer(0);
+        let mut record = numbered(0);
+        record.http.url = Some("https://www.example.com/".repeat(80).into());
+        let mut appended = 0;
+        until(&log, |_| {
+            (0..500).for_each(|_| writer.append("acme", &record));
+            appended += 500;
+            writer.refuses_traffic()
+        });
+        assert_eq!(log.stats().dropped, 0, "what is under way still has room");
+        place.clear();
+        settle(&log);
+        assert!(!writer.refuses_traffic());
+        log.close();
+        assert_eq!(kept(place.root()), appended);
+        drop(log);
+    });
+}
+
+#[test]
+fn a_log_that_may_lose_events_never_closes() {
+    on_each(64 << 20, |place| {
+        let log = open(place);
+        place.fill();
+        let writer = log.writer(0);
+        let mut record = numbered(0);
+        record.http.url = Some("https://www.example.com/".repeat(80).into());
+        until(&log, |log| {
+            (0..500).for_each(|_| writer.append("acme", &record));
+            log.stats().displaced > 0
+        });
+        assert!(!writer.refuses_traffic());
+        place.clear();
+        settle(&log);
         drop(log);
     });
 }
