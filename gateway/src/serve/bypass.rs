@@ -7,6 +7,7 @@ use policy::decrypt::DecryptAction;
 use policy::verdict::{DialPermit, Outcome};
 
 use super::aside;
+use super::destination;
 use super::flow::{Flow, FlowEnd};
 use super::reach::{self, Target, Unreachable};
 use super::relay::splice;
@@ -90,7 +91,7 @@ async fn open_raw(
 pub(super) async fn name_and_address(flow: &Flow, tenant: &Tenant) -> Result<Target, Unreachable> {
     let mut target = flow.target(Scheme::Https);
     if let Some(address) = target.pinned_address.take() {
-        let known = reach::resolve(flow, tenant, &target).await?;
+        let known = destination::resolve(flow, tenant, &target).await?;
         if !known.contains(&address) {
             return Err(Unreachable::NameElsewhere);
         }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use policy::verdict::DialPermit;
 
+use super::destination;
 use super::flow::Flow;
 use super::reach::{self, Opened, Target, Trust, Unreachable};
 use crate::exchange::{Request, Response, Scheme, Version};
@@ -56,7 +57,7 @@ pub(super) async fn lease(
             return Ok((opened, true));
         }
     }
-    let addresses = reach::destinations(flow, tenant, &target).await?;
+    let addresses = destination::destinations(flow, tenant, &target).await?;
     // A login must begin on a connection that nobody else used, and stay there.
     let may_http2 = !how.http1 && offers_http2(flow, &target, &addresses, websocket);
     if !how.fresh && matches!(bound, Taken::Nothing) {

@@ -12,10 +12,10 @@ use policy::verdict::{DialPermit, Outcome};
 use super::answer::UNRECORDED;
 use super::aside;
 use super::bypass::{bypass, unreachable_end};
+use super::destination;
 use super::flow::{Flow, FlowEnd};
 use super::intercept;
 use super::notice;
-use super::reach;
 use crate::config::{BypassAction, FrontingAction};
 use crate::event::Text;
 use crate::exchange::Scheme;
@@ -168,7 +168,7 @@ pub(super) async fn connect_gate(
     let address = flow.asked.ip();
     let mut subject =
         if page { flow.subject(tenant, address) } else { flow.unread(tenant, address) };
-    let verdict = reach::ask(flow, tenant, &mut subject, &flow.target(Scheme::Https))
+    let verdict = destination::ask(flow, tenant, &mut subject, &flow.target(Scheme::Https))
         .await
         .map_err(|error| unreachable_end(&error))?;
     let rule_text = |rule| tenant.policy.rule(rule).map(|it| Text::copied(&it.name));

@@ -11,18 +11,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::answer::{self, Refusal};
 use super::client::Client;
 use super::connections;
+use super::destination;
 use super::exchange::Way;
 use super::flow::Flow;
 use super::hold::{self, Hold, Replay};
 use super::judge::{Asking, account_of};
 use super::message_gate;
-use super::reach::{self, Target};
+use super::reach::Target;
 use super::transaction::Transaction;
 use super::watch::{self, Watch};
 use crate::exchange::{Request, Version};
 use crate::snapshot::Tenant;
 use crate::verdict::accounts::Account;
-use crate::verdict::{BodyFacts, Ruled, Settled, notice};
+use crate::verdict::{BodyFacts, Ruled, Ruling, Settled, notice};
 
 /// What came of the gates before sending.
 pub(super) enum Cleared {
@@ -89,10 +90,7 @@ impl<'a> Exchange<'a> {
         let mut ruling = self.asking(request).judge(body, Gate::RequestHead, None);
         let mut spent = began.elapsed();
         if ruling.needs_address() {
-            let target = connections::target_of(request);
-            let target = Target { pinned_address: self.flow.pinned_address, ..target };
-            if let Err(error) = reach::destinations(self.flow, self.tenant, &target).await {
-                let refusal = Refusal::unreachable(&error);
+            if let Err(refusal) = self.find_address(request).await {
                 answer::refusal(client, self.tenant, request, transaction, &refusal).await;
                 return Cleared::Answered;
             }
@@ -101,7 +99,8 @@ impl<'a> Exchange<'a> {
         let is_call = notice::is_call(request) && request.version == Version::Http2;
         // A call's body may never end, and none that signs in is known.
         let signs_in = ruling.shows_account && !is_call && self.asking(request).minds_accounts();
-        if !request.body.is_none() && (ruling.needs_body() || signs_in) {
+        let has_body = !request.body.is_none();
+        if has_body && (ruling.needs_body() || signs_in) {
             let held = if is_call {
                 self.first_message(client, request).await
             } else {
@@ -112,22 +111,9 @@ impl<'a> Exchange<'a> {
                 return Cleared::Gone;
             };
             let began = std::time::Instant::now();
-            ruling = match held {
-                Hold::Whole(mut held) => {
-                    watch::search(self.tenant, &request.fields, &mut held);
-                    transaction.held(&held);
-                    let (ruling, settled) = self.asking(request).judge_held(&held);
-                    self.settled = Some(settled);
-                    ruling
-                }
-                Hold::Unobtainable(why) => {
-                    transaction.not_held(why);
-                    let body = BodyFacts::Unobtainable(why);
-                    self.asking(request).judge(body, Gate::RequestBody, None)
-                }
-            };
+            ruling = self.judge_body(request, held, transaction);
             spent += began.elapsed();
-        } else if !request.body.is_none() && !is_call && ruling.watches_body() {
+        } else if has_body && !is_call && ruling.watches_body() {
             let budget = &self.flow.worker.pop.holds;
             self.replay.watch(Watch::new(budget, self.tenant));
         }
@@ -136,6 +122,37 @@ impl<'a> Exchange<'a> {
         match self.obey(client, request, transaction, ruling.ruled).await {
             Some(send) => Cleared::Go { send, dial },
             None => Cleared::Answered,
+        }
+    }
+
+    /// Finds the address that a rule waits for.
+    async fn find_address(&self, request: &Request) -> Result<(), Refusal> {
+        let target = connections::target_of(request);
+        let target = Target { pinned_address: self.flow.pinned_address, ..target };
+        let found = destination::destinations(self.flow, self.tenant, &target).await;
+        found.map(|_| ()).map_err(|error| Refusal::unreachable(&error))
+    }
+
+    /// Judges by what was held of the body.
+    fn judge_body(
+        &mut self,
+        request: &Request,
+        held: Hold,
+        transaction: &mut Transaction,
+    ) -> Ruling {
+        match held {
+            Hold::Whole(mut held) => {
+                watch::search(self.tenant, &request.fields, &mut held);
+                transaction.held(&held);
+                let (ruling, settled) = self.asking(request).judge_held(&held);
+                self.settled = Some(settled);
+                ruling
+            }
+            Hold::Unobtainable(why) => {
+                transaction.not_held(why);
+                let body = BodyFacts::Unobtainable(why);
+                self.asking(request).judge(body, Gate::RequestBody, None)
+            }
         }
     }
 
@@ -226,7 +243,7 @@ pub(super) async fn connect_gate(
     subject.host = &target.host;
     subject.port = target.port;
     subject.site = flow.worker.pop.catalog.settled_site(&target.host);
-    let verdict = reach::ask(flow, tenant, &mut subject, target)
+    let verdict = destination::ask(flow, tenant, &mut subject, target)
         .await
         .map_err(|error| Refusal::unreachable(&error))?;
     match verdict.outcome {

@@ -10,6 +10,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::answer::Refusal;
 use super::aside;
+use super::destination;
 use super::exchange::{self, Way};
 use super::flow::{Flow, FlowEnd};
 use super::reach::{self, Unreachable};
@@ -86,7 +87,7 @@ pub(super) enum Learned {
 /// when the first exchange needs it.
 pub(super) async fn learn(flow: &Flow, tenant: &Tenant, permit: &DialPermit) -> Learned {
     let target = flow.target(Scheme::Https);
-    let addresses = match reach::destinations(flow, tenant, &target).await {
+    let addresses = match destination::destinations(flow, tenant, &target).await {
         Ok(addresses) => addresses,
         Err(error) => return Learned::Failed(error),
     };

@@ -10,6 +10,7 @@ mod client;
 mod connections;
 mod datagram;
 mod decide;
+mod destination;
 mod drain;
 mod exchange;
 mod farewell;

@@ -1,27 +1,28 @@
 //! Builds one tenant: tenant.yaml, policy.yaml, its authorities, directory, keys and revocations.
 
-use std::path::{Path, PathBuf};
+mod files;
+mod rules;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
-use policy::content::{ProfileSource, Profiles};
-use policy::decrypt::{DecryptRules, DecryptSource};
+use policy::content::Profiles;
+use policy::decrypt::DecryptRules;
 use policy::fact::Key;
 use policy::list::Labels;
-use policy::yaml::Node;
-use policy::{Policy, Position, Problem, Severity};
+use policy::{Policy, Position, Problem};
 use rustls::pki_types::CertificateDer;
 
 use super::gateway::roots_from;
 use super::lists::{Digest, Lists};
 use super::source::{Source, TEXT_BYTES_MAX};
 use crate::config::{
-    FIRST, Layout, Read, Restrictions, TenantConfig, any_error, check_tenant, parse_revocations,
-    position, problem, read, read_text,
+    FIRST, Layout, Read, Restrictions, TenantConfig, any_error, check_tenant, position, problem,
+    read,
 };
 use crate::ident::{
-    CaMaterial, DIRECTORY_BYTES_MAX, Directory, Expectations, Jwks, RevocationList, TenantName,
-    TokenTable,
+    CaMaterial, Directory, Expectations, Jwks, RevocationList, TenantName, TokenTable,
 };
 
 /// One tenant in force. An exchange keeps the one it began with.
@@ -276,260 +277,15 @@ impl Build<'_> {
             }
         }
     }
-
-    fn policy(&mut self, text: &str) -> Option<Policy> {
-        let file = self.layout.shown(&self.folder.join("policy.yaml"));
-        Policy::load(&file, text).map_err(|problems| self.problems.extend(problems)).ok()
-    }
-
-    fn decrypt(&mut self, tree: &Node) -> Option<DecryptRules> {
-        let file = self.layout.shown(&self.folder.join("tenant.yaml"));
-        let source = DecryptSource::new(tree.child("decrypt").cloned());
-        source.compile(&file).map_err(|problems| self.problems.extend(problems)).ok()
-    }
-
-    /// The tenant's lists, and its own names. A last good copy stands in for a file as it was.
-    fn profiles(&mut self, config: &TenantConfig, tree: &Node) -> Option<Profiles> {
-        let sources = config.content.profiles.iter().map(|(name, profile)| ProfileSource {
-            name,
-            entities: &profile.entities,
-            terms: &profile.terms,
-            patterns: &profile.patterns,
-            min_count: profile.min_count,
-        });
-        match Profiles::compile(sources) {
-            Ok(profiles) => Some(profiles),
-            Err(mistakes) => {
-                for mistake in mistakes {
-                    let index = mistake.field.map(|(_, index)| index.to_string());
-                    let mut path = vec!["content", "profiles", &mistake.profile];
-                    path.extend(mistake.field.map(|(field, _)| field));
-                    path.extend(index.as_deref());
-                    self.report(
-                        "tenant.yaml",
-                        position(tree, &path),
-                        &mistake.what,
-                        &mistake.expected,
-                    );
-                }
-                None
-            }
-        }
-    }
-
-    fn labels(&mut self, config: &TenantConfig, tree: &Node) -> Option<(Labels, Vec<Digest>)> {
-        let mut labels = Labels::default();
-        let mut digests = Vec::new();
-        let kept = match self.source {
-            Source::Live => Vec::new(),
-            Source::LastGood => super::last_good::list_files(self.layout, &self.copies),
-        };
-        let mut sound = true;
-        for (index, named) in config.lists.iter().enumerate() {
-            let file = kept.get(index).unwrap_or(&named.file);
-            match self.lists.load(file, named.format.map(Into::into)) {
-                Ok(loaded) => {
-                    self.note_malformed(&named.file, &loaded.malformed);
-                    digests.push(loaded.digest);
-                    labels.add_list(named.category.as_deref(), loaded.list);
-                }
-                Err(error) => {
-                    let at = position(tree, &["lists", &index.to_string(), "file"]);
-                    let what = format!("`{}`: {error}", self.layout.shown(&named.file));
-                    self.report("tenant.yaml", at, &what, "a list of domains");
-                    sound = false;
-                }
-            }
-        }
-        let own = config.categories.iter().flat_map(|(category, names)| {
-            names.iter().map(|name| (name.as_str(), category.as_str()))
-        });
-        match labels.add_own(own) {
-            Ok(refused) => {
-                for name in refused {
-                    let at = position(tree, &["categories"]);
-                    let what = format!("`{name}` is no name");
-                    self.report("tenant.yaml", at, &what, "`example.com` or `*.example.com`");
-                    sound = false;
-                }
-            }
-            Err(error) => {
-                let at = position(tree, &["categories"]);
-                self.report("tenant.yaml", at, &error.to_string(), "fewer names");
-                sound = false;
-            }
-        }
-        sound.then_some((labels, digests))
-    }
-
-    /// Lines that were not understood are worth a look; the list is used all the same.
-    fn note_malformed(&mut self, file: &Path, malformed: &(usize, Vec<(u32, String)>)) {
-        let shown = self.layout.shown(file);
-        let (count, lines) = malformed;
-        for (line, text) in lines {
-            self.problems.push(Problem {
-                file: shown.clone(),
-                line: *line,
-                column: 1,
-                what: format!("`{}` is no name ({count} such lines)", text.escape_debug()),
-                expected: "a line of the list's format".to_owned(),
-                severity: Severity::Warning,
-            });
-        }
-    }
-
-    /// Authorities are read live also for a last good copy: private keys are kept in one place.
-    fn authority(&mut self, which: &str) -> Option<CaMaterial> {
-        let (cert, key) = (format!("ca/{which}.pem"), format!("ca/{which}.key"));
-        let cert_pem = self.pem(&cert)?;
-        let key_pem = zeroize::Zeroizing::new(self.pem(&key)?);
-        match CaMaterial::from_pem(&cert_pem, &key_pem) {
-            Ok(authority) => Some(authority),
-            Err(error) => {
-                let expected = "an authority's certificate and its key";
-                self.report(&cert, FIRST, &error.to_string(), expected);
-                None
-            }
-        }
-    }
-
-    /// Only the certificate: verifying devices needs no key, and a key not read cannot leak.
-    fn device_authority(&mut self) -> Option<CertificateDer<'static>> {
-        use rustls::pki_types::pem::PemObject as _;
-        let pem = self.pem("ca/device.pem")?;
-        let cert = CertificateDer::from_pem_slice(pem.as_bytes());
-        if cert.is_err() {
-            self.report("ca/device.pem", FIRST, "not a PEM file", "an authority's certificate");
-        }
-        cert.ok()
-    }
-
-    fn pem(&mut self, name: &str) -> Option<String> {
-        /// A chain of a few certificates.
-        const PEM_BYTES_MAX: u64 = 64 << 10;
-        match read_text(&self.folder.join(name), PEM_BYTES_MAX) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                self.report(name, FIRST, &error.to_string(), "a readable PEM file");
-                None
-            }
-        }
-    }
-
-    fn revoked(&mut self) -> Option<RevocationList> {
-        let Some(text) = self.optional("revoked.yaml")? else {
-            return Some(RevocationList::default());
-        };
-        let file = self.layout.shown(&self.folder.join("revoked.yaml"));
-        parse_revocations(&file, &text).map_err(|problems| self.problems.extend(problems)).ok()
-    }
-
-    /// The users that `sluice enroll` wrote down: `user,device,sha256` per line.
-    fn listed_tokens(&mut self) -> Option<TokenTable> {
-        let mut table = TokenTable::default();
-        let text = self.optional("tokens.csv")?.unwrap_or_default();
-        for (index, line) in text.lines().enumerate() {
-            if line.trim().is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let mut fields = line.split(',').map(str::trim);
-            let (user, device, hash) = (fields.next(), fields.next(), fields.next());
-            let hash = hash.and_then(|hash| hash.parse::<crate::config::TokenHash>().ok());
-            match (user, device, hash) {
-                (Some(user), Some(device), Some(hash)) if !user.is_empty() => {
-                    table.insert(user, hash.0, Some(device).filter(|device| !device.is_empty()));
-                }
-                _ => {
-                    let line = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
-                    let at = Position { line, column: 1 };
-                    self.report("tokens.csv", at, "malformed line", "`user,device,sha256`");
-                }
-            }
-        }
-        Some(table)
-    }
-
-    /// The key of pseudonyms. Never copied: without its file the last good tenant drops what it
-    /// would have hashed.
-    fn privacy_key(&mut self, path: Option<&Path>, at: Position) -> Option<PrivacyKey> {
-        /// 128 bits as hexadecimal would be 32 characters, as base64 22.
-        const KEY_BYTES_MIN: usize = 16;
-        let text = read_text(path?, TEXT_BYTES_MAX).map(zeroize::Zeroizing::new);
-        let what = match text {
-            Ok(text) if text.trim().len() >= KEY_BYTES_MIN => {
-                return Some(PrivacyKey(zeroize::Zeroizing::new(text.trim().to_owned())));
-            }
-            Ok(_) => format!("a key shorter than {KEY_BYTES_MIN} characters"),
-            Err(error) => error.to_string(),
-        };
-        if self.source == Source::Live {
-            self.report("tenant.yaml", at, &what, "a file with a key");
-        }
-        None
-    }
-
-    fn directory(&mut self, path: Option<&Path>, at: Position) -> Option<Directory> {
-        let Some(path) = path else { return Some(Directory::default()) };
-        let text = self.side_file(path, "directory.csv", DIRECTORY_BYTES_MAX, at)?;
-        let file = self.layout.shown(path);
-        match Directory::parse(&text) {
-            Ok(directory) => {
-                self.texts.push(("directory.csv", text));
-                Some(directory)
-            }
-            Err(problems) => {
-                self.problems.extend(problems.into_iter().map(|found| {
-                    let at = Position { line: found.line, column: found.column };
-                    problem(&file, at, found.what, found.expected)
-                }));
-                None
-            }
-        }
-    }
-
-    fn jwks(&mut self, path: Option<&Path>, at: Position) -> Option<Option<Jwks>> {
-        let Some(path) = path else { return Some(None) };
-        let text = self.side_file(path, "jwks.json", TEXT_BYTES_MAX, at)?;
-        match Jwks::parse(&text) {
-            Ok(jwks) => {
-                self.texts.push(("jwks.json", text));
-                Some(Some(jwks))
-            }
-            Err(error) => {
-                let file = self.layout.shown(path);
-                let expected = "a key set with public keys (RFC 7517)";
-                self.problems.push(problem(&file, FIRST, error.to_string(), expected));
-                None
-            }
-        }
-    }
-
-    /// A file that tenant.yaml names; where it cannot be read, the place that names it is wrong.
-    fn side_file(
-        &mut self,
-        path: &Path,
-        copy: &str,
-        bytes_max: u64,
-        at: Position,
-    ) -> Option<String> {
-        match self.source.read(path, &self.copies, copy, bytes_max) {
-            Ok(text) => Some(text),
-            Err(error) => {
-                let what = format!("`{}`: {error}", self.layout.shown(path));
-                self.report("tenant.yaml", at, &what, "a readable file");
-                None
-            }
-        }
-    }
 }
 
-/// Everything that decides how an origin's TLS is judged.
 /// The subject of a certificate, DER; empty where it is none.
 fn subject(certificate: &CertificateDer<'_>) -> Box<[u8]> {
     let parsed = x509_parser::parse_x509_certificate(certificate);
     parsed.map(|(_, certificate)| certificate.subject().as_raw().into()).unwrap_or_default()
 }
 
+/// Everything that decides how an origin's TLS is judged.
 fn origin_digest(config: &TenantConfig, roots: &[CertificateDer<'_>]) -> Vec<u8> {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(format!("{:?}{:?}", config.decryption, config.origin).as_bytes());

@@ -8,8 +8,8 @@ use tokio::net::UdpSocket;
 use crate::ident::Blame;
 use crate::serve::bypass::{name_and_address, unreachable_end};
 use crate::serve::decide;
+use crate::serve::destination;
 use crate::serve::flow::{Flow, FlowEnd};
-use crate::serve::reach;
 use crate::snapshot::Tenant;
 
 /// Asks whether datagrams to this destination may go on by its name alone.
@@ -42,7 +42,7 @@ pub(super) async fn open(
 /// Where the datagrams would go: somewhere that may be dialled.
 async fn destination(flow: &Flow, tenant: &Tenant) -> Result<SocketAddr, FlowEnd> {
     let target = name_and_address(flow, tenant).await.map_err(|error| unreachable_end(&error))?;
-    let addresses = reach::destinations(flow, tenant, &target)
+    let addresses = destination::destinations(flow, tenant, &target)
         .await
         .map_err(|error| unreachable_end(&error))?;
     let nowhere = || FlowEnd::refused("dns_nodata", Blame::Origin);
