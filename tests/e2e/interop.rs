@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
 use tests::webdriver::{self, Chromium};
 use tests::{Fault, Gateway, Origin};
 
@@ -131,7 +132,7 @@ fn look(browser: &Chromium, name: &str) {
         "return [document.documentElement.lang, document.querySelectorAll('h1').length,
           [...document.querySelectorAll('textarea')].every((it) => it.labels.length === 1)]",
     );
-    assert_eq!(shape, serde_json::json!(["en", 1, true]), "{name}");
+    assert_eq!(shape, json!(["en", 1, true]), "{name}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -275,4 +276,53 @@ asyncio.run(asyncio.wait_for(main(), 60))
     ];
     let (fine, said) = run("python3", arguments, alice.folder.clone()).await;
     assert!(fine && said.contains("all fine"), "{said}");
+}
+
+/// Which certificate to show is a question that a browser asks its user. What answers it is a policy of the
+/// machine, as administrators distribute it.
+struct Chosen(std::path::PathBuf);
+
+impl Chosen {
+    fn for_gateway(name: &str, port: u16) -> Self {
+        let folder = std::path::Path::new("/etc/chromium/policies/managed");
+        std::fs::create_dir_all(folder).expect("root");
+        let pattern = json!({ "pattern": format!("https://{name}:{port}"), "filter": {} });
+        let policy = json!({ "AutoSelectCertificateForUrls": [pattern.to_string()] });
+        let path = folder.join(format!("sluice-test-{port}.json"));
+        std::fs::write(&path, policy.to_string()).expect("root");
+        Self(path)
+    }
+}
+
+impl Drop for Chosen {
+    fn drop(&mut self) {
+        std::fs::remove_file(&self.0).ok();
+    }
+}
+
+/// With nothing but the lines that `sluice enroll` prints: TLS tunnel, HTTP/2 CONNECT, the device's certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn chromium_speaks_to_the_tunnel_itself_with_the_devices_certificate() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let alice = gateway.alice();
+    let (name, port) = (gateway.name(&alice.tenant), gateway.address().port());
+    let _chosen = Chosen::for_gateway(&name, port);
+    let home = webdriver::home_of_device(&alice);
+    let proxy = format!("--proxy-server=https://{name}:{port}");
+    let resolved = format!("--host-resolver-rules=MAP {name} 127.0.0.1");
+    let browser =
+        Chromium::start_with(&home, &[&proxy, &resolved, "--proxy-bypass-list=<-loopback>"]);
+    browser.open(&origin.url("site.test", "/hello?tunnel"));
+    let text = browser.run("return document.body.innerText");
+    assert!(text.as_str().unwrap().contains("hello from site.test"), "{text}");
+    let event = gateway.await_transaction("acme", "/hello?tunnel").await;
+    for (field, value) in [
+        ("access_method", "tls"),
+        ("user", "alice@acme.test"),
+        ("device", "laptop-1"),
+        ("browser", "Chrome"),
+    ] {
+        assert_eq!(event[field], value, "{field} of {event}");
+    }
 }

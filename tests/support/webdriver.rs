@@ -36,6 +36,12 @@ impl Chromium {
         Self::launch(&home(identity), Command::new("chromedriver"), Ipv4Addr::LOCALHOST, &ways)
     }
 
+    /// Starts it with a [`home`] of its own and these options.
+    #[must_use]
+    pub fn start_with(home: &Path, options: &[&str]) -> Self {
+        Self::launch(home, Command::new("chromedriver"), Ipv4Addr::LOCALHOST, options)
+    }
+
     /// Starts it on a client machine, without a proxy, trusting the identity's interception CA.
     #[must_use]
     pub fn start_in(namespace: &Namespace, identity: &Identity) -> Self {
@@ -226,4 +232,22 @@ pub fn keep(name: &str, png: &[u8]) {
         let path = Path::new(&folder).join(format!("{name}.png"));
         std::fs::write(path, png).expect("a writable folder for screenshots");
     }
+}
+
+/// A [`home`] whose certificate store also trusts the tunnel's CA and holds the device's certificate, made
+/// as `sluice enroll` says.
+#[must_use]
+pub fn home_of_device(identity: &Identity) -> PathBuf {
+    let home = home(identity);
+    let database = format!("sql:{}", home.join(".pki/nssdb").display());
+    let tunnel_ca = identity.file("tunnel-ca.pem");
+    certutil(&database, &["-A", "-n", "tunnel", "-t", "C,,", "-i", &tunnel_ca]);
+    let packed = home.join("client.p12").display().to_string();
+    let client = identity.file("client.pem");
+    let pack = ["pkcs12", "-export", "-in", &client, "-out", &packed, "-passout", "pass:"];
+    assert!(Command::new("openssl").args(pack).status().expect("openssl").success());
+    let import = ["-d", &database, "-i", &packed, "-W", ""];
+    let run = Command::new("pk12util").args(import).stdout(Stdio::null()).status();
+    assert!(run.expect("pk12util (libnss3-tools)").success());
+    home
 }
