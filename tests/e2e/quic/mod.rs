@@ -2,6 +2,7 @@
 
 mod aioquic;
 mod datagrams;
+mod hostile;
 mod moves;
 mod requests;
 mod rules;
