@@ -1,4 +1,5 @@
-"""A QUIC client that breaks the rules once its handshake is done: packets made by hand, with aioquic's keys.
+"""A QUIC client whose packets are made by hand once aioquic has shaken hands: to break the rules, or to see what no
+library shows.
 
     hostile.py PORT SNI TUNNEL_CA IDENTITY ATTACK [--packets N] [--rate PACKETS_PER_S] [--burst PACKETS]
 
@@ -24,6 +25,8 @@ SECONDS_MAX = 20
 # The option that cuts what is sent into datagrams (linux/udp.h), and most that may be cut.
 UDP_SEGMENT = 103
 JOINED = 45
+# The mark of a packet whose sender understands congestion marks (RFC 3168).
+ECT_0 = b"\x02"
 # What fits into a datagram of 1,200 bytes beside header, number and tag.
 ROOM = 1_150
 VERSION_1 = 1
@@ -73,10 +76,14 @@ class Peer:
         self.sent, self.received, self.elsewhere = 0, 0, 0
         self.closed, self.acknowledged, self.expected = None, -1, 0
         self.ready = self.by_hand = False
+        # Packets that came as capable of ECN, and packets of ours whose marks were told of.
+        self.marked, self.echoed = 0, 0
 
     def socket(self, address="127.0.0.1"):
         made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        made.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, ECT_0[0])
+        made.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)
         made.bind((address, 0))
         made.setblocking(False)
         return made
@@ -105,9 +112,10 @@ class Peer:
         for one in readable:
             while True:
                 try:
-                    data = one.recv(65_536)
+                    data, marks, _, _ = one.recvmsg(65_536, 64)
                 except BlockingIOError:
                     break
+                self.marked += any(mark[-1][:1] == ECT_0 for mark in marks)
                 if one is not self.sockets[0]:
                     self.elsewhere += len(data)
                 elif self.by_hand:
@@ -129,7 +137,8 @@ class Peer:
             return
         opened = self.keys.decrypt_packet(data, 1 + len(self.own), self.expected)
         self.expected = max(self.expected, opened[2] + 1)
-        acknowledged, closed = told(opened[1])
+        acknowledged, echoed, closed = told(opened[1])
+        self.echoed = max(self.echoed, echoed)
         self.acknowledged = max(self.acknowledged, acknowledged)
         self.closed = self.closed or closed
 
@@ -190,8 +199,8 @@ def read_varint(data, at):
 
 
 def told(payload):
-    """The largest number acknowledged by a packet, and how it closes the connection."""
-    acknowledged, at = -1, 0
+    """The largest number acknowledged by a packet, how many came marked, and how it closes the connection."""
+    acknowledged, echoed, at = -1, 0, 0
     while at < len(payload):
         kind, at = payload[at], at + 1
         if kind in (0, 1, 0x1e, 0x1f):
@@ -200,7 +209,11 @@ def told(payload):
             acknowledged, at = read_varint(payload, at)
             _, at = read_varint(payload, at)
             ranges, at = read_varint(payload, at)
-            for _ in range(1 + 2 * ranges + 3 * (kind - 2)):
+            for _ in range(1 + 2 * ranges):
+                _, at = read_varint(payload, at)
+            if kind == 3:
+                echoed, at = read_varint(payload, at)
+                _, at = read_varint(payload, at)
                 _, at = read_varint(payload, at)
             continue
         if kind not in (0x1c, 0x1d):
@@ -210,8 +223,8 @@ def told(payload):
             _, at = read_varint(payload, at)
         length, at = read_varint(payload, at)
         reason = payload[at:at + length].decode(errors="replace")
-        return acknowledged, {"code": code, "reason": reason}
-    return acknowledged, None
+        return acknowledged, echoed, {"code": code, "reason": reason}
+    return acknowledged, echoed, None
 
 
 def move_to_the_last_id(peer):
@@ -318,6 +331,10 @@ def updates(peer, options):
             break
 
 
+def marks(peer, options):
+    peer.flood(options, lambda _: b"\x01")
+
+
 def initial(options, frames):
     """Initial packets with these frames, by somebody without a connection."""
     peer = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -342,7 +359,7 @@ def initial(options, frames):
             # Two ids, of which only ours has a known length, and no token.
             length, at = read_varint(data, 8 + len(own) + data[6 + len(own)])
             _, payload, _, _ = keys.recv.decrypt_packet(data[:at + length], at, 0)
-            _, closed = told(payload)
+            _, _, closed = told(payload)
     except TimeoutError:
         pass
     return {"closed": closed, "received": received, "alive": False}
@@ -358,7 +375,8 @@ ATTACKS = {act.__name__: act for act in (
     retire_unseen, retire_again, retire_unissued, new_ids, too_many_ids, challenges,
     one_stream_in_gaps, streams_in_gaps, gaps_in_large_pieces,
     streams_beyond_the_limit, data_beyond_the_window, crypto_beyond_the_buffer, crypto_in_gaps,
-    acknowledged_unsent, acknowledged_everything, frames_unknown, addresses, updates)}
+    acknowledged_unsent, acknowledged_everything, frames_unknown, addresses,
+    updates, marks)}
 
 
 def main():
@@ -382,7 +400,8 @@ def main():
     ATTACKS[options.attack](peer, options)
     alive = peer.answers()
     print(json.dumps({"closed": peer.closed, "sent": peer.sent, "received": peer.received,
-                      "elsewhere": peer.elsewhere, "alive": alive}))
+                      "elsewhere": peer.elsewhere, "marked": peer.marked,
+                      "echoed": peer.echoed, "alive": alive}))
     return 0
 
 

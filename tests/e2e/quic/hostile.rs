@@ -162,7 +162,16 @@ async fn h3_27_a_client_that_claims_address_after_address_is_no_amplifier() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn h3_29_keys_are_renewed_as_often_as_a_client_likes() {
+async fn h3_29_keyupdate_as_often_as_a_client_likes() {
     let world = World::new().await;
     world.bears(8 << 20, "updates", &["--packets", "50"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn h3_29_ecn_packets_are_marked_and_marks_are_told_of() {
+    let world = World::new().await;
+    let said = world.bears(8 << 20, "marks", &["--packets", "50"]).await;
+    // Until it sees that aioquic does not count them.
+    assert!(said["marked"].as_u64() > Some(0), "none of its packets is capable of ECN: {said}");
+    assert!(said["echoed"].as_u64() > Some(40), "our marks are not counted: {said}");
 }

@@ -6,6 +6,7 @@ mod hostile;
 mod moves;
 mod requests;
 mod rules;
+mod scenarios;
 mod strangers;
 mod tunnels;
 
