@@ -27,6 +27,7 @@ mod h2_conformance;
 mod http;
 mod http3_programs;
 mod inner_http3;
+mod inner_http3_list;
 mod inner_http3_rules;
 mod interop;
 mod isolation;

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
+use tests::client::http3::Carried;
 use tests::client::quic::QuicTunnel;
+use tests::client::udp::UdpFlow;
 use tests::{Gateway, Identity, Origin};
 use tokio::time::timeout;
 
@@ -26,6 +28,8 @@ struct World {
     alice: Identity,
     /// Of somebody else.
     tunnel: QuicTunnel,
+    /// A flow of alice's to an origin: what goes there is decrypted.
+    inside: Option<Carried>,
 }
 
 impl World {
@@ -35,7 +39,15 @@ impl World {
         let alice = gateway.alice();
         let bob = gateway.enroll("acme", "bob@acme.test", "laptop-2");
         let tunnel = gateway.browser_of(&bob).quic().await.unwrap();
-        Self { origin, gateway, alice, tunnel }
+        Self { origin, gateway, alice, tunnel, inside: None }
+    }
+
+    /// Alice breaks the rules inside her tunnel from here on, once.
+    async fn inside(&mut self) {
+        let tunnel = self.gateway.browser().tunnel().await.unwrap();
+        let (proxy, port) = (self.gateway.name("acme"), self.origin.port());
+        let flow = UdpFlow::open(&tunnel, &proxy, "site.test", port).await.unwrap();
+        self.inside = Some(Carried::flow(flow).await.unwrap());
     }
 
     /// What came of an attack, and by how much the gateway has grown while the other tunnel was served.
@@ -66,9 +78,18 @@ impl World {
     async fn run(&self, name: &str, options: &[&str]) -> Output {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("masque/hostile.py");
         let mut command = Command::new("python3");
-        command.arg(script).arg(self.gateway.ports().tunnel.to_string());
-        command.arg(self.gateway.name("acme"));
-        command.args([self.alice.file("tunnel-ca.pem"), self.alice.file("client.pem")]);
+        command.arg(script);
+        match &self.inside {
+            None => {
+                command.arg(self.gateway.ports().tunnel.to_string()).arg(self.gateway.name("acme"));
+                command.arg(self.alice.file("tunnel-ca.pem"));
+            }
+            Some(flow) => {
+                command.arg(flow.address().port().to_string()).arg("site.test");
+                command.arg(self.alice.file("intercept-ca.pem"));
+            }
+        }
+        command.arg(self.alice.file("client.pem"));
         command.arg(name).args(options).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = tokio::task::spawn_blocking(move || command.output()).await;
         output.unwrap().expect("python3")
@@ -110,6 +131,19 @@ async fn h3_21_ids_made_or_given_back_without_end_close_the_connection() {
         (&event["user"], &event["error_side"]),
         (&json!("alice@acme.test"), &json!("client"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_bounded_in_tunnels_is_bounded_inside_them() {
+    let mut world = World::new().await;
+    world.inside().await;
+    world.closes(PROTOCOL_VIOLATION, "retire_again", &["--packets", "2000"]).await;
+    world.inside().await;
+    world.closes(CONNECTION_ID_LIMIT_ERROR, "new_ids", &["--packets", "200"]).await;
+    world.inside().await;
+    world.closes(CRYPTO_BUFFER_EXCEEDED, "crypto_beyond_the_buffer", &[]).await;
+    world.inside().await;
+    world.closes(INTERNAL_ERROR, "one_stream_in_gaps", &["--packets", "30"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
