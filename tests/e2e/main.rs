@@ -24,6 +24,7 @@ mod grpc;
 mod guard;
 mod h1_probes;
 mod h2_conformance;
+mod h3i;
 mod http;
 mod http3_programs;
 mod inner_http3;
