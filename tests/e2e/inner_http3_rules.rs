@@ -1,27 +1,32 @@
 //! What RFC 9114 forbids a client, told as the RFC says: the stream, or the connection, with its code.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use gateway_proto::h3::qpack::{encode_field, encode_prefix};
 use gateway_proto::h3::{Code, put_headers};
 use tests::client::carrier::PacketTunnel;
 use tests::client::dtls::DtlsTo;
-use tests::client::http3::{Carried, Http3};
+use tests::client::http3::{Carried, Http3, bare};
 use tests::client::packet::Addresses;
 use tests::{Gateway, Origin};
 
+const SOON: Duration = Duration::from_secs(10);
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 
-struct World {
-    origin: Origin,
-    gateway: Gateway,
+pub(super) struct World {
+    pub(super) origin: Origin,
+    pub(super) gateway: Gateway,
     tunnel: PacketTunnel,
 }
 
 impl World {
-    async fn new() -> Self {
-        let origin = Origin::start().await;
+    pub(super) async fn new() -> Self {
+        Self::of(Origin::start().await).await
+    }
+
+    pub(super) async fn of(origin: Origin) -> Self {
         let gateway = Gateway::start(&origin);
         let alice = gateway.alice();
         let (at, name) = (gateway.address(), gateway.name("acme"));
@@ -30,21 +35,42 @@ impl World {
         Self { origin, gateway, tunnel: to.connect().await.unwrap() }
     }
 
-    async fn connection(&self) -> Http3 {
-        let port = self.origin.port();
-        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let carried = Carried::packets(self.tunnel.stack().udp().unwrap(), at).await.unwrap();
-        let ca = self.gateway.alice().intercept_ca_pem;
-        Http3::connect(&carried, &format!("site.test:{port}"), &ca).await.unwrap()
+    /// A way to the origin's UDP port.
+    pub(super) async fn carried(&self) -> Carried {
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, self.origin.port()));
+        Carried::packets(self.tunnel.stack().udp().unwrap(), at).await.unwrap()
     }
 
-    fn authority(&self) -> String {
+    pub(super) async fn connection(&self) -> Http3 {
+        let ca = self.gateway.alice().intercept_ca_pem;
+        Http3::connect(&self.carried().await, &self.authority(), &ca).await.unwrap()
+    }
+
+    /// How a connection ends whose client opens these streams of its own, and ends those that are said.
+    pub(super) async fn after(&self, streams: &[(&[u8], bool)]) -> u64 {
+        let ca = self.gateway.alice().intercept_ca_pem;
+        let (quic, _endpoint) = bare(&self.carried().await, &self.authority(), &ca).await.unwrap();
+        let mut held = Vec::new();
+        for (bytes, ends) in streams {
+            let mut side = quic.open_uni().await.unwrap();
+            side.write_all(bytes).await.unwrap();
+            if *ends {
+                side.finish().unwrap();
+            }
+            held.push(side);
+        }
+        let closed = tokio::time::timeout(SOON, quic.closed()).await.expect("still open");
+        let quinn::ConnectionError::ApplicationClosed(close) = closed else { panic!("{closed}") };
+        close.error_code.into_inner()
+    }
+
+    pub(super) fn authority(&self) -> String {
         format!("site.test:{}", self.origin.port())
     }
 }
 
 /// A HEADERS frame of these fields.
-fn head(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(super) fn head(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut section = BytesMut::new();
     encode_prefix(&mut section);
     for (name, value) in fields {
@@ -64,7 +90,7 @@ fn head(fields: &[(&str, &str)]) -> Vec<u8> {
 }
 
 /// How a stream with these bytes ends: the code of its reset, or the status of an answer.
-async fn outcome(http3: &Http3, bytes: &[u8]) -> Result<Vec<u8>, u64> {
+pub(super) async fn outcome(http3: &Http3, bytes: &[u8]) -> Result<Vec<u8>, u64> {
     let (mut send, mut receive) = http3.quic.open_bi().await.unwrap();
     // A connection or stream that ends meanwhile shows below.
     send.write_all(bytes).await.ok();

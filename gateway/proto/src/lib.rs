@@ -11,6 +11,7 @@ pub mod sniff;
 pub mod tcp;
 pub mod udp;
 
+pub mod quic_frames;
 pub mod quic_initial;
 mod ranges;
 

@@ -10,7 +10,8 @@ mod keys;
 #[cfg(test)]
 mod tests;
 
-use self::header::{Invariant, Long, varint};
+pub(crate) use self::header::varint;
+use self::header::{Invariant, Long};
 use self::keys::ClientKeys;
 pub use self::keys::Version;
 use crate::client_hello::{ClientHello, HelloProblem};
@@ -251,7 +252,7 @@ mod frame {
     pub(super) const CLOSE: u8 = 0x1c;
 }
 
-fn skip_ack(input: &[u8], with_ecn: bool) -> Option<&[u8]> {
+pub(crate) fn skip_ack(input: &[u8], with_ecn: bool) -> Option<&[u8]> {
     let (_largest, rest) = varint(input)?;
     let (_delay, rest) = varint(rest)?;
     let (ranges, rest) = varint(rest)?;

@@ -1,4 +1,5 @@
 //! Budgets and bounds.
 
 pub mod hold;
+pub mod quic;
 pub mod window;

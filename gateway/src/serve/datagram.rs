@@ -14,11 +14,15 @@ use super::flow::{Flow, FlowEnd};
 use super::pipe::{Asked, Inbound, Pipe};
 use super::pop::Worker;
 use crate::ident::Blame;
-use crate::stream::{Datagrams, Outbox, QUEUED_MAX};
+use crate::stream::{Datagrams, Outbox, Outgoing};
 use crate::tunnel::Session;
 
 /// Largest UDP payload.
 const DATAGRAM_BYTES_MAX: usize = 65_527;
+
+/// Payloads that wait while a flow is decided and dialled: a megabyte of the largest. What is beyond
+/// waits in the tunnel, or is lost there.
+const HELD_MAX: usize = 16;
 
 /// Serves one CONNECT-UDP request for `path`.
 pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, path: &[u8], asked: Asked) {
@@ -46,9 +50,8 @@ pub(super) async fn serve(worker: Arc<Worker>, session: Arc<Session>, path: &[u8
     let Some(pipe) = asked.accept(&fields).await else {
         return flow.record(&tenant, began, &FlowEnd::ended("client_reset"));
     };
-    let (to_flow, inbox) = mpsc::channel(QUEUED_MAX);
-    let (outbox, from_flow) = mpsc::channel(QUEUED_MAX);
-    let outbox = Outbox::Stream(outbox);
+    let (to_flow, inbox) = mpsc::channel(HELD_MAX);
+    let (outbox, from_flow) = Outbox::stream();
     let datagrams = Datagrams { inbox, outbox, size_max: DATAGRAM_BYTES_MAX };
     let serving = Box::pin(association::serve(flow, &tenant, datagrams, began));
     let (served, broke) = tokio::join!(serving, carry(pipe, to_flow, from_flow));
@@ -78,14 +81,14 @@ fn target_of(path: &[u8]) -> Option<(Host, u16)> {
 async fn carry(
     mut pipe: Pipe,
     to_flow: mpsc::Sender<Bytes>,
-    mut from_flow: mpsc::Receiver<Bytes>,
+    mut from_flow: Outgoing,
 ) -> Option<&'static str> {
     let (mut inbox, mut reader) = (BytesMut::new(), CapsuleReader::new());
     let mut to_flow = Some(to_flow);
     let mut broke = None;
     loop {
         tokio::select! {
-            datagram = from_flow.recv() => {
+            datagram = from_flow.next() => {
                 // The flow is over.
                 let Some(datagram) = datagram else { break };
                 if pipe.send(&datagram).await.is_err() {

@@ -172,7 +172,7 @@ struct Tunnel {
 
 async fn run(worker: Arc<Worker>, met: Met, _counted: TunnelGuard) {
     let Met { connection, tenant, credential, facts } = met;
-    let Ok(http3) = Http3::begin(connection.clone()).await else { return };
+    let Ok(mut http3) = Http3::begin(connection.clone()).await else { return };
     let session = watch::Sender::new(None);
     let running = TaskTracker::new();
     let tunnel = Arc::new(Tunnel { worker, tenant, facts, connection, session, running });
@@ -181,7 +181,8 @@ async fn run(worker: Arc<Worker>, met: Met, _counted: TunnelGuard) {
     {
         return http3.close();
     }
-    let ending = Box::pin(drive(&tunnel, http3)).await;
+    let ending = Box::pin(drive(&tunnel, &mut http3)).await;
+    tunnel.worker.pop.metrics.datagrams_dropped("queue", http3.datagrams_lost());
     let session = tunnel.session.borrow().clone();
     if let Some(session) = session {
         let (label, blame): (&'static str, Blame) = (ending.label(), ending.blame());
@@ -190,7 +191,7 @@ async fn run(worker: Arc<Worker>, met: Met, _counted: TunnelGuard) {
 }
 
 /// Starts stream after stream, until the connection is over.
-async fn drive(tunnel: &Arc<Tunnel>, mut http3: Http3) -> QuicEnding {
+async fn drive(tunnel: &Arc<Tunnel>, http3: &mut Http3) -> QuicEnding {
     let pop = &tunnel.worker.pop;
     let mut upkeep = Upkeep::new(pop.windows.tunnel(TUNNEL_WINDOW_BYTES));
     let mut looks = tokio::time::interval(LOOK);

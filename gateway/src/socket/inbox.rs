@@ -46,6 +46,18 @@ struct Arrived {
     ecn: Option<EcnCodepoint>,
     size: usize,
     joined: Vec<u8>,
+    /// Bytes that were taken out already.
+    taken: usize,
+}
+
+impl Arrived {
+    /// The next datagram, and whether it is the last.
+    fn next(&mut self) -> (&[u8], bool) {
+        let rest = self.joined.get(self.taken..).unwrap_or_default();
+        let datagram = rest.get(..self.size.min(rest.len())).unwrap_or_default();
+        self.taken += datagram.len();
+        (datagram, datagram.is_empty() || self.taken >= self.joined.len())
+    }
 }
 
 impl Inbox {
@@ -63,7 +75,8 @@ impl Inbox {
         }
         waiting.bytes += bytes;
         let joined = batch.joined.to_vec();
-        let arrived = Arrived { way: batch.way, ecn: batch.ecn, size: batch.size, joined };
+        let Batch { way, ecn, size, .. } = *batch;
+        let arrived = Arrived { way, ecn, size, joined, taken: 0 };
         waiting.batches.push_back(arrived);
         let reader = waiting.reader.take();
         drop(waiting);
@@ -78,7 +91,8 @@ impl Inbox {
         self.unproven.allows(peer, bytes)
     }
 
-    /// Takes batches out, one to a buffer.
+    /// Takes datagrams out, one to a buffer. The library keeps all of a buffer's contents for as long as it keeps a
+    /// byte of them, and counts one packet's: joined, forty times as much would be kept (CASES H3-24).
     pub(super) fn poll_take(
         &self,
         context: &mut Context<'_>,
@@ -86,25 +100,25 @@ impl Inbox {
         meta: &mut [RecvMeta],
     ) -> Poll<usize> {
         let mut waiting = self.waiting.lock();
+        let Waiting { batches, bytes, reader } = &mut *waiting;
         let mut count = 0;
         for (buffer, meta) in buffers.iter_mut().zip(meta) {
-            let Some(arrived) = waiting.batches.pop_front() else { break };
-            waiting.bytes = waiting.bytes.saturating_sub(arrived.joined.len() + BATCH_BYTES);
+            let Some(arrived) = batches.front_mut() else { break };
+            (meta.addr, meta.dst_ip, meta.ecn) = (arrived.way.peer, arrived.way.local, arrived.ecn);
+            let (datagram, last) = arrived.next();
             // What is longer than the buffer is longer than any datagram we allow.
-            let length = arrived.joined.len().min(buffer.len());
-            if let (Some(to), Some(from)) = (buffer.get_mut(..length), arrived.joined.get(..length))
-            {
+            let length = datagram.len().min(buffer.len());
+            if let (Some(to), Some(from)) = (buffer.get_mut(..length), datagram.get(..length)) {
                 to.copy_from_slice(from);
             }
-            meta.addr = arrived.way.peer;
-            meta.dst_ip = arrived.way.local;
-            meta.ecn = arrived.ecn;
-            meta.stride = arrived.size;
-            meta.len = length;
+            (meta.len, meta.stride) = (length, length);
             count += 1;
+            if last && let Some(done) = batches.pop_front() {
+                *bytes = bytes.saturating_sub(done.joined.len() + BATCH_BYTES);
+            }
         }
         if count == 0 {
-            waiting.reader = Some(context.waker().clone());
+            *reader = Some(context.waker().clone());
             return Poll::Pending;
         }
         Poll::Ready(count)
@@ -124,25 +138,27 @@ mod tests {
         let inbox = Inbox::default();
         let way = Way { peer: "192.0.2.1:9".parse().unwrap(), local: None };
         let joined: Vec<u8> = (0..60_000_u32).map(|it| it.to_le_bytes()[0]).collect();
-        let batch = Batch { way, ecn: Some(EcnCodepoint::Ect0), size: 1_200, joined: &joined };
+        let batch = Batch { way, ecn: Some(EcnCodepoint::Ect0), size: 1_201, joined: &joined };
         let put = (0..1_000).take_while(|_| inbox.put(&batch, Known::Client)).count();
         assert_eq!(put, WAITING_BYTES_MAX / (60_000 + BATCH_BYTES));
         let mut context = Context::from_waker(Waker::noop());
         let mut taken = 0;
         loop {
-            let mut room = vec![vec![0; 65_536]; 4];
+            let mut room = vec![vec![0; 1_472]; 7];
             let mut slices: Vec<_> = room.iter_mut().map(|it| IoSliceMut::new(it)).collect();
-            let mut meta = [RecvMeta::default(); 4];
+            let mut meta = [RecvMeta::default(); 7];
             let Poll::Ready(count) = inbox.poll_take(&mut context, &mut slices, &mut meta) else {
                 break;
             };
             for (meta, bytes) in meta.iter().zip(&slices).take(count) {
-                assert_eq!((meta.addr, meta.stride, meta.len), (way.peer, 1_200, 60_000));
-                assert_eq!(bytes.get(..meta.len).unwrap(), joined);
+                let from = taken % 60_000;
+                assert_eq!((meta.addr, meta.stride), (way.peer, meta.len));
+                assert_eq!(meta.len, 1_201.min(60_000 - from), "the last one is shorter");
+                assert_eq!(bytes.get(..meta.len), joined.get(from..from + meta.len));
+                taken += meta.len;
             }
-            taken += count;
         }
-        assert_eq!(taken, put);
+        assert_eq!(taken, put * 60_000);
         assert!(inbox.put(&batch, Known::Stranger));
     }
 }

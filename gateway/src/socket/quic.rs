@@ -14,10 +14,6 @@ use quinn_udp::{RecvMeta, Transmit};
 use super::inbox::Inbox;
 use super::udp::UdpPort;
 
-/// An endpoint's buffers must each hold what one read of the port may join: 64 KiB, in datagrams
-/// of the size that endpoints expect (1,472 bytes).
-const SEGMENTS_MAX: usize = 45;
-
 /// See the module.
 #[derive(Debug)]
 pub struct QuicSocket {
@@ -79,8 +75,9 @@ impl AsyncUdpSocket for QuicSocket {
         self.port.segments_max()
     }
 
+    /// The inbox takes apart what came joined.
     fn max_receive_segments(&self) -> usize {
-        SEGMENTS_MAX
+        1
     }
 
     fn may_fragment(&self) -> bool {

@@ -5,5 +5,5 @@ mod io;
 pub mod packet;
 pub mod quic;
 
-pub use datagrams::{Datagrams, Outbox, QUEUED_MAX};
+pub use datagrams::{Datagrams, Outbox, Outgoing};
 pub use io::{Io, Rewind};

@@ -280,7 +280,11 @@ impl Metrics {
     }
 
     pub fn datagram_dropped(&self, reason: &'static str) {
-        self.datagrams_dropped_total.with_label_values(&[reason]).inc();
+        self.datagrams_dropped(reason, 1);
+    }
+
+    pub fn datagrams_dropped(&self, reason: &'static str, count: u64) {
+        self.datagrams_dropped_total.with_label_values(&[reason]).inc_by(count);
     }
 
     /// Counts a refusal, where `label` is that of a limit.

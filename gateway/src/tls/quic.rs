@@ -8,6 +8,7 @@ use rustls::AlertDescription;
 
 use super::accept::{AcceptError, ClientTls, alert_name, is_refusal};
 use super::leaf::{Leaf, client_facing};
+use crate::limit::quic::Bounded;
 
 /// The protocol of HTTP/3 in ALPN.
 pub const ALPN: &[u8] = b"h3";
@@ -22,7 +23,7 @@ pub fn server(
 ) -> Result<quinn::ServerConfig, AcceptError> {
     let tls = QuicServerConfig::try_from(client_facing(leaf, &[ALPN]))
         .map_err(|error| AcceptError::Internal(error.to_string()))?;
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(Bounded(Arc::new(tls))));
     // One client, one connection, one way between them.
     config.transport_config(Arc::new(transport)).migration(false).max_incoming(1);
     Ok(config)

@@ -2,9 +2,11 @@
 
 mod aioquic;
 mod datagrams;
+mod hostile;
 mod moves;
 mod requests;
 mod rules;
+mod scenarios;
 mod strangers;
 mod tunnels;
 

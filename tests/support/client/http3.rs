@@ -40,6 +40,12 @@ pub struct Carried {
 }
 
 impl Carried {
+    /// Where programs of this machine send what is to be carried.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.to_client
+    }
+
     /// By a socket of a packet tunnel.
     ///
     /// # Errors
@@ -167,20 +173,7 @@ impl Http3 {
         authority: &str,
         trusted_pem: &str,
     ) -> Result<Self, ClientError> {
-        let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
-        let tls = tls::config(trusted_pem, None, &["h3"])?;
-        let tls = QuicClientConfig::try_from(tls)
-            .map_err(|error| ClientError::Unsupported(error.to_string()))?;
-        let mut config = ClientConfig::new(Arc::new(tls));
-        let mut transport = TransportConfig::default();
-        transport.stream_receive_window((1_u32 << 20).into());
-        config.transport_config(Arc::new(transport));
-        let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
-        let connecting = endpoint
-            .connect_with(config, carried.to_client, host)
-            .map_err(|error| ClientError::Unsupported(error.to_string()))?;
-        let shaken = timeout(WAIT_MAX, connecting).await;
-        let quic = shaken.map_err(|_| ClientError::Timeout)?.map_err(ClientError::Quic)?;
+        let (quic, endpoint) = bare(carried, authority, trusted_pem).await?;
         let (mut driver, requests) = h3::client::builder()
             .send_grease(true)
             .build(h3_quinn::Connection::new(quic.clone()))
@@ -282,4 +275,30 @@ impl Http3 {
             }
         }
     }
+}
+
+/// The QUIC connection alone, without HTTP/3 on it, and what drives it.
+///
+/// # Errors
+/// As [`Http3::connect`].
+pub async fn bare(
+    carried: &Carried,
+    authority: &str,
+    trusted_pem: &str,
+) -> Result<(quinn::Connection, Endpoint), ClientError> {
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let tls = tls::config(trusted_pem, None, &["h3"])?;
+    let tls = QuicClientConfig::try_from(tls)
+        .map_err(|error| ClientError::Unsupported(error.to_string()))?;
+    let mut config = ClientConfig::new(Arc::new(tls));
+    let mut transport = TransportConfig::default();
+    transport.stream_receive_window((1_u32 << 20).into());
+    config.transport_config(Arc::new(transport));
+    let endpoint = Endpoint::client((Ipv4Addr::LOCALHOST, 0).into())?;
+    let connecting = endpoint
+        .connect_with(config, carried.to_client, host)
+        .map_err(|error| ClientError::Unsupported(error.to_string()))?;
+    let shaken = timeout(WAIT_MAX, connecting).await;
+    let quic = shaken.map_err(|_| ClientError::Timeout)?.map_err(ClientError::Quic)?;
+    Ok((quic, endpoint))
 }

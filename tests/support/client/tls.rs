@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -21,14 +22,27 @@ pub fn config(
     client: Option<&Chain>,
     alpn: &[&str],
 ) -> Result<ClientConfig, ClientError> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    config_with(provider, trusted_pem, client, alpn)
+}
+
+/// The same with the cryptography of one's own choice.
+///
+/// # Errors
+/// As [`config`], and where the provider has nothing for TLS.
+pub fn config_with(
+    provider: CryptoProvider,
+    trusted_pem: &str,
+    client: Option<&Chain>,
+    alpn: &[&str],
+) -> Result<ClientConfig, ClientError> {
     let unusable = |what: String| ClientError::Unsupported(what);
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(trusted_pem.as_bytes()) {
         let certificate = certificate.map_err(|error| unusable(format!("CA file: {error}")))?;
         roots.add(certificate).map_err(|error| unusable(format!("CA file: {error}")))?;
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(error.to_string()))?
         .with_root_certificates(roots);

@@ -104,6 +104,13 @@ impl Build {
         self
     }
 
+    /// Clients come to this address; IPv6 in brackets.
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.listen);
+        self
+    }
+
     /// Shares its ports with a [`Gateway::successor`].
     #[must_use]
     pub fn handover(mut self) -> Self {

@@ -101,7 +101,7 @@ fn short_list(input: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A variable-length integer (RFC 9000 section 16).
-pub(super) fn varint(input: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn varint(input: &[u8]) -> Option<(u64, &[u8])> {
     let first = *input.first()?;
     let (bytes, rest) = input.split_at_checked(1 << (first >> 6))?;
     let value = bytes.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte));

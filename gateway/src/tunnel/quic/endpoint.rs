@@ -13,6 +13,7 @@ use super::crypto::{Chooser, Meeting, Seen};
 use super::ids::Generator;
 use super::keys::QuicKeys;
 use crate::ident::random;
+use crate::limit::quic::Bounded;
 use crate::socket::QuicSocket;
 
 /// QUIC version 1 (RFC 9000); the library has no version 2 (RFC 9369).
@@ -68,7 +69,8 @@ impl QuicEndpoint {
             .grease_quic_bit(false)
             .min_reset_interval(RESET_INTERVAL_MIN);
         let meeting = Meeting { chooser: Arc::clone(&chooser), seen: Arc::default() };
-        let mut server = ServerConfig::new(Arc::new(meeting), Arc::clone(&keys.token) as _);
+        let bounded = Arc::new(Bounded(Arc::new(meeting)));
+        let mut server = ServerConfig::new(bounded, Arc::clone(&keys.token) as _);
         server
             .transport_config(Arc::new(transport()))
             .retry_token_lifetime(TOKEN_TIME_MAX)
@@ -88,7 +90,7 @@ impl QuicEndpoint {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let meeting = Meeting { chooser: Arc::clone(&self.chooser), seen: Arc::clone(&seen) };
         let mut server = self.server.clone();
-        server.crypto = Arc::new(meeting);
+        server.crypto = Arc::new(Bounded(Arc::new(meeting)));
         (Arc::new(server), seen)
     }
 }

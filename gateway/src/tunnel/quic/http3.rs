@@ -27,6 +27,8 @@ pub struct Http3 {
     limit: u64,
     /// The first stream that no request has come on.
     next: u64,
+    /// QUIC datagrams that were looked at.
+    datagrams: u64,
 }
 
 /// A request stream whose head is still to be read.
@@ -76,7 +78,8 @@ impl Http3 {
         put_settings(&settings, &mut out);
         control.write_chunk(out.freeze()).await?;
         let shared = Arc::new(Shared::new(connection));
-        Ok(Self { shared, control, readers: JoinSet::new(), limit: STREAM_ID_LAST, next: 0 })
+        let readers = JoinSet::new();
+        Ok(Self { shared, control, readers, limit: STREAM_ID_LAST, next: 0, datagrams: 0 })
     }
 
     #[must_use]
@@ -108,7 +111,9 @@ impl Http3 {
                     self.readers.spawn(unidirectional::read(Arc::clone(&self.shared), stream));
                 }
                 datagram = connection.read_datagram() => {
-                    match self.shared.deliver(datagram.ok()?) {
+                    let datagram = datagram.ok()?;
+                    self.datagrams += 1;
+                    match self.shared.deliver(datagram) {
                         Ok(Delivered::Yes) => {}
                         Ok(Delivered::Full) => dropped("queue"),
                         Ok(Delivered::Stray) => dropped("stray"),
@@ -147,6 +152,12 @@ impl Http3 {
     /// Closes the connection, in order.
     pub fn close(&self) {
         self.shared.connection.close(number(Code::NO_ERROR), b"");
+    }
+
+    /// QUIC datagrams that came and were never looked at: of too many the library keeps the newest.
+    #[must_use]
+    pub fn datagrams_lost(&self) -> u64 {
+        self.shared.connection.stats().frame_rx.datagram.saturating_sub(self.datagrams)
     }
 
     /// Why the connection is over.

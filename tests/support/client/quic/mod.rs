@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use gateway_proto::h3::{Event, FrameReader, Settings, put_headers, put_settings, qpack};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, TransportConfig};
+use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
@@ -66,7 +67,9 @@ impl QuicTo {
         let unusable = |error: quinn::crypto::rustls::NoInitialCipherSuite| {
             ClientError::Unsupported(error.to_string())
         };
-        let crypto = QuicClientConfig::try_from(Arc::new(config)).map_err(unusable)?;
+        let initial = TLS13_AES_128_GCM_SHA256.tls13().and_then(|suite| suite.quic_suite());
+        let initial = initial.expect("a suite for Initial packets");
+        let crypto = QuicClientConfig::with_initial(Arc::new(config), initial).map_err(unusable)?;
         let mut config = ClientConfig::new(Arc::new(crypto));
         let mut transport = TransportConfig::default();
         transport

@@ -1,0 +1,266 @@
+//! What a QUIC client may have the library do without end, bounded where each packet is opened and sealed.
+//!
+//! - quinn-proto makes a connection id for each that a client gives back, and an event for each such frame, two bytes
+//!   of a packet, and queues both without bound: even where the client acknowledges nothing.
+//! - It answers each word from a new address with a PATH_CHALLENGE of 1,200 bytes to that address, however short the
+//!   word was: the address may be somebody else's (RFC 9000 section 9.3.1).
+//!
+//! Who goes beyond is closed with PROTOCOL_VIOLATION. Everything else that a client may stuff it bounds itself.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use gateway_proto::quic_frames::{challenge, retirements};
+use parking_lot::Mutex;
+use quinn::{ConnectionId, Side, crypto};
+use quinn_proto::TransportError;
+use quinn_proto::transport_parameters::TransportParameters;
+
+/// Ids that a client may give back at once. It has eight at most; what is lost it says again.
+const RETIREMENTS_MAX: usize = 64;
+/// Paths that are challenged at once: the new one and the one before, for each of sixteen moves. Sixteen
+/// answers to somebody else's address are some three times what the handshake took of the client.
+const CHALLENGES_MAX: usize = 32;
+/// And one more of each after each such time: a client that moves as often.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// A server's configuration whose connections are bounded.
+pub struct Bounded<C>(pub Arc<C>);
+
+impl<C: crypto::ServerConfig + 'static> crypto::ServerConfig for Bounded<C> {
+    fn initial_keys(
+        &self,
+        version: u32,
+        id: &ConnectionId,
+    ) -> Result<crypto::Keys, crypto::UnsupportedVersion> {
+        self.0.initial_keys(version, id)
+    }
+
+    fn retry_tag(&self, version: u32, id: &ConnectionId, packet: &[u8]) -> [u8; 16] {
+        self.0.retry_tag(version, id, packet)
+    }
+
+    fn start_session(
+        self: Arc<Self>,
+        version: u32,
+        parameters: &TransportParameters,
+    ) -> Box<dyn crypto::Session> {
+        let session = Arc::clone(&self.0).start_session(version, parameters);
+        Box::new(BoundedSession { session, account: Arc::default() })
+    }
+}
+
+/// A session whose keys look at what they open.
+struct BoundedSession {
+    session: Box<dyn crypto::Session>,
+    account: Arc<Account>,
+}
+
+impl BoundedSession {
+    fn bounded(
+        &self,
+        keys: crypto::KeyPair<Box<dyn crypto::PacketKey>>,
+    ) -> crypto::KeyPair<Box<dyn crypto::PacketKey>> {
+        let bounded = |key| -> Box<dyn crypto::PacketKey> {
+            Box::new(BoundedKey { key, account: Arc::clone(&self.account) })
+        };
+        crypto::KeyPair { local: bounded(keys.local), remote: bounded(keys.remote) }
+    }
+}
+
+impl crypto::Session for BoundedSession {
+    fn initial_keys(&self, id: &ConnectionId, side: Side) -> crypto::Keys {
+        self.session.initial_keys(id, side)
+    }
+
+    fn handshake_data(&self) -> Option<Box<dyn Any>> {
+        self.session.handshake_data()
+    }
+
+    fn peer_identity(&self) -> Option<Box<dyn Any>> {
+        self.session.peer_identity()
+    }
+
+    fn early_crypto(&self) -> Option<(Box<dyn crypto::HeaderKey>, Box<dyn crypto::PacketKey>)> {
+        self.session.early_crypto()
+    }
+
+    fn early_data_accepted(&self) -> Option<bool> {
+        self.session.early_data_accepted()
+    }
+
+    fn is_handshaking(&self) -> bool {
+        self.session.is_handshaking()
+    }
+
+    fn read_handshake(&mut self, bytes: &[u8]) -> Result<bool, TransportError> {
+        self.session.read_handshake(bytes)
+    }
+
+    fn transport_parameters(&self) -> Result<Option<TransportParameters>, TransportError> {
+        self.session.transport_parameters()
+    }
+
+    fn write_handshake(&mut self, out: &mut Vec<u8>) -> Option<crypto::Keys> {
+        let crypto::Keys { header, packet } = self.session.write_handshake(out)?;
+        Some(crypto::Keys { header, packet: self.bounded(packet) })
+    }
+
+    fn next_1rtt_keys(&mut self) -> Option<crypto::KeyPair<Box<dyn crypto::PacketKey>>> {
+        let keys = self.session.next_1rtt_keys()?;
+        Some(self.bounded(keys))
+    }
+
+    fn is_valid_retry(&self, id: &ConnectionId, header: &[u8], payload: &[u8]) -> bool {
+        self.session.is_valid_retry(id, header, payload)
+    }
+
+    fn export_keying_material(
+        &self,
+        out: &mut [u8],
+        label: &[u8],
+        context: &[u8],
+    ) -> Result<(), crypto::ExportKeyingMaterialError> {
+        self.session.export_keying_material(out, label, context)
+    }
+}
+
+/// A key, and whose.
+struct BoundedKey {
+    key: Box<dyn crypto::PacketKey>,
+    account: Arc<Account>,
+}
+
+impl crypto::PacketKey for BoundedKey {
+    fn encrypt(&self, packet: u64, buffer: &mut [u8], header_bytes: usize) {
+        let frames = header_bytes..buffer.len().saturating_sub(self.key.tag_len());
+        self.account.says(buffer.get(frames).unwrap_or_default());
+        self.key.encrypt(packet, buffer, header_bytes);
+    }
+
+    fn decrypt(
+        &self,
+        packet: u64,
+        header: &[u8],
+        payload: &mut BytesMut,
+    ) -> Result<(), crypto::CryptoError> {
+        self.key.decrypt(packet, header, payload)?;
+        if !self.account.hears(payload) {
+            // A packet without a frame closes the connection (RFC 9000 section 12.4).
+            payload.clear();
+        }
+        Ok(())
+    }
+
+    fn tag_len(&self) -> usize {
+        self.key.tag_len()
+    }
+
+    fn confidentiality_limit(&self) -> u64 {
+        self.key.confidentiality_limit()
+    }
+
+    fn integrity_limit(&self) -> u64 {
+        self.key.integrity_limit()
+    }
+}
+
+/// What one connection has used of what it may.
+#[derive(Default)]
+struct Account {
+    retirements: Mutex<Allowance<RETIREMENTS_MAX>>,
+    /// The last challenge, and what is left.
+    challenges: Mutex<(u64, Allowance<CHALLENGES_MAX>)>,
+    /// It has moved too often.
+    moved: AtomicBool,
+}
+
+impl Account {
+    /// Takes note of what we are about to say.
+    fn says(&self, frames: &[u8]) {
+        let Some(token) = challenge(frames) else { return };
+        let (last, allowance) = &mut *self.challenges.lock();
+        // Until it is answered a challenge is said again in each packet.
+        if *last != token {
+            *last = token;
+            if !allowance.takes(1, Instant::now()) {
+                self.moved.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Takes note of what the client says; false where that is too much.
+    fn hears(&self, frames: &[u8]) -> bool {
+        let count = retirements(frames);
+        let few = count == 0 || self.retirements.lock().takes(count, Instant::now());
+        few && !self.moved.load(Ordering::Relaxed)
+    }
+}
+
+/// So much at once, and one more each [`INTERVAL`].
+struct Allowance<const MAX: usize> {
+    left: usize,
+    since: Option<Instant>,
+}
+
+impl<const MAX: usize> Default for Allowance<MAX> {
+    fn default() -> Self {
+        Self { left: MAX, since: None }
+    }
+}
+
+impl<const MAX: usize> Allowance<MAX> {
+    /// Takes so many; false where they are not left.
+    fn takes(&mut self, count: usize, now: Instant) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let passed = now.saturating_duration_since(since).as_secs() / INTERVAL.as_secs();
+        if passed > 0 {
+            let more = usize::try_from(passed).unwrap_or(MAX);
+            self.left = self.left.saturating_add(more).min(MAX);
+            self.since = Some(now);
+        }
+        let left = self.left.checked_sub(count);
+        self.left = left.unwrap_or_default();
+        left.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowance_is_used_up_and_comes_back_by_the_second() {
+        let (mut allowance, now) = (Allowance::<64>::default(), Instant::now());
+        assert!(allowance.takes(64, now));
+        assert!(!allowance.takes(1, now));
+        let later = now + INTERVAL * 10;
+        assert!(allowance.takes(10, later));
+        assert!(!allowance.takes(1, later));
+        let next_day = later + Duration::from_secs(86_400);
+        assert!(allowance.takes(64, next_day) && !allowance.takes(1, next_day));
+    }
+
+    #[test]
+    fn ids_given_back_without_end_are_too_many() {
+        let account = Account::default();
+        assert!(account.hears(&[0x19, 1].repeat(RETIREMENTS_MAX)));
+        assert!(account.hears(&[1]), "what else is said");
+        assert!(!account.hears(&[0x19, 1]));
+    }
+
+    #[test]
+    fn moves_without_end_are_too_many_and_a_challenge_said_again_is_none() {
+        let account = Account::default();
+        let challenge = |token: u64| [&[0x1a][..], &token.to_be_bytes()].concat();
+        for token in 1..=CHALLENGES_MAX as u64 {
+            (0..10).for_each(|_| account.says(&challenge(token)));
+        }
+        assert!(account.hears(&[1]));
+        account.says(&challenge(99));
+        assert!(!account.hears(&[1]));
+    }
+}
