@@ -47,6 +47,7 @@ mod psk_peers;
 mod quic;
 mod sdks;
 mod shapes;
+mod silence;
 mod sink_faults;
 mod sinks;
 mod soak;
