@@ -52,6 +52,7 @@ mod psk_peers;
 mod quic;
 mod sdks;
 mod shapes;
+mod silence;
 mod sink_faults;
 mod sinks;
 mod soak;

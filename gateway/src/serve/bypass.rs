@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use policy::decrypt::DecryptAction;
 use policy::verdict::{DialPermit, Outcome};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use super::aside;
 use super::destination;
@@ -18,7 +20,7 @@ use crate::stream::{Io, Rewind};
 use crate::verdict::{connect, decrypt};
 
 /// A relayed flow that moves nothing for this long is over.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(900);
+pub(super) const IDLE_TIME_MAX: Duration = Duration::from_secs(900);
 
 /// Relays a flow as it is. A name's flow goes only where the gateway's own resolver says that
 /// the name lives.
@@ -26,20 +28,27 @@ pub(super) async fn bypass(
     flow: &Flow,
     tenant: &Tenant,
     permit: &DialPermit,
-    mut io: Io,
+    io: Io,
     raw: Bytes,
     began: Instant,
 ) {
-    let end = match open_raw(flow, tenant, permit).await {
-        Err(error) => unreachable_end(&error),
-        Ok(mut origin) => {
-            let mut client = Rewind::new(raw, &mut io);
-            let withdrawn = withdrawn(flow, || still_bypassed(flow));
-            let spliced = splice(&mut client, &mut origin, IDLE_TIME_MAX, withdrawn).await;
-            FlowEnd::relayed(&spliced)
-        }
-    };
-    flow.record(tenant, began, &end);
+    match open_raw(flow, tenant, permit).await {
+        Err(error) => flow.record(tenant, began, &unreachable_end(&error)),
+        Ok(origin) => relay(flow, tenant, Rewind::new(raw, io), origin, began).await,
+    }
+}
+
+/// Relays a flow to where it has been opened.
+pub(super) async fn relay<Client: AsyncRead + AsyncWrite + Unpin>(
+    flow: &Flow,
+    tenant: &Tenant,
+    mut client: Client,
+    mut origin: TcpStream,
+    began: Instant,
+) {
+    let withdrawn = withdrawn(flow, || still_bypassed(flow));
+    let spliced = splice(&mut client, &mut origin, IDLE_TIME_MAX, withdrawn).await;
+    flow.record(tenant, began, &FlowEnd::relayed(&spliced));
 }
 
 /// Ready when the session has ended, or when a new configuration of the tenant no longer lets
@@ -78,11 +87,12 @@ pub(super) fn still_bypassed(flow: &Flow) -> bool {
     }
 }
 
-async fn open_raw(
+/// Connects to a flow's origin without a look at what will be spoken.
+pub(super) async fn open_raw(
     flow: &Flow,
     tenant: &Tenant,
     permit: &DialPermit,
-) -> Result<tokio::net::TcpStream, Unreachable> {
+) -> Result<TcpStream, Unreachable> {
     let target = name_and_address(flow, tenant).await?;
     reach::dial(flow, tenant, permit, &target).await
 }

@@ -16,6 +16,7 @@ use super::destination;
 use super::flow::{Flow, FlowEnd};
 use super::intercept;
 use super::notice;
+use super::silent;
 use crate::config::{BypassAction, FrontingAction};
 use crate::event::Text;
 use crate::exchange::Scheme;
@@ -35,7 +36,7 @@ pub(super) async fn serve(mut flow: Flow, mut io: Io, prefix: Bytes) {
     let _counted = flow.session.stream();
     if notice::is_notice(&flow) {
         let peeked = first_bytes(&flow, &mut io, prefix).await;
-        if let Peeked::Tls { raw, hello } = peeked {
+        if let Some(Peeked::Tls { raw, hello }) = peeked {
             flow.learn(&hello, Transport::Tcp);
             let io = Rewind::new(raw, io);
             Box::pin(intercept::notice(Arc::new(flow), tenant, io, began)).await;
@@ -45,11 +46,20 @@ pub(super) async fn serve(mut flow: Flow, mut io: Io, prefix: Bytes) {
     if let Err(refused) = flow.worker.pop.guard.load().check_name(&flow.asked, flow.port) {
         // What was asked for is never dialled; a page can still say so, once decrypted.
         let label = refused.label();
-        let peeked = first_bytes(&flow, &mut io, prefix).await;
         let end = FlowEnd::refused(label, Blame::Client);
-        return Box::pin(refuse(flow, &tenant, io, peeked, began, end)).await;
+        return match first_bytes(&flow, &mut io, prefix).await {
+            Some(peeked) => Box::pin(refuse(flow, &tenant, io, peeked, began, end)).await,
+            None => flow.record(&tenant, began, &end),
+        };
     }
-    let peeked = first_bytes(&flow, &mut io, prefix).await;
+    let peeked = match first_bytes(&flow, &mut io, prefix).await {
+        Some(peeked) => Some(peeked),
+        None => match Box::pin(silent::serve(&flow, &tenant, &mut io, began)).await {
+            Some(late) => first_bytes(&flow, &mut io, late).await,
+            None => return,
+        },
+    };
+    let Some(peeked) = peeked else { return };
     if let Peeked::Tls { hello, .. } = &peeked {
         flow.learn(hello, Transport::Tcp);
     }
@@ -57,10 +67,10 @@ pub(super) async fn serve(mut flow: Flow, mut io: Io, prefix: Bytes) {
 }
 
 /// What the client says first, unless its session ends before that.
-async fn first_bytes(flow: &Flow, io: &mut Io, prefix: Bytes) -> Peeked {
+async fn first_bytes(flow: &Flow, io: &mut Io, prefix: Bytes) -> Option<Peeked> {
     tokio::select! {
         peeked = peek::peek(io, prefix) => peeked,
-        () = flow.session.ended.cancelled() => Peeked::Broken { label: WITHDRAWN },
+        () = flow.session.ended.cancelled() => Some(Peeked::Broken { label: WITHDRAWN }),
     }
 }
 
@@ -103,10 +113,8 @@ async fn decide(flow: Flow, tenant: Arc<Tenant>, io: Io, peeked: Peeked, began: 
         Peeked::Http { raw } => intercept::plain(Arc::new(flow), permit, io, raw).await,
         Peeked::Other { raw, protocol } => {
             flow.seen.lock().decrypt_reason = Some(protocol.into());
-            let not_tls = flow.port == 443;
-            if not_tls && tenant.config.decryption.not_tls_on_443 == BypassAction::Block {
-                let end = FlowEnd::refused("not_tls_on_443", Blame::Client);
-                return flow.record(&tenant, began, &end);
+            if must_be_tls(&flow, &tenant) {
+                return flow.record(&tenant, began, &not_tls());
             }
             Box::pin(bypass(&flow, &tenant, &permit, io, raw, began)).await;
         }
@@ -140,6 +148,15 @@ pub(super) fn contradiction(flow: &Flow, tenant: &Tenant) -> Option<FlowEnd> {
         // Whether the name resolves to the address is seen once it is resolved.
         (Some(_), Host::Ip(_)) => None,
     }
+}
+
+/// Whether nothing but TLS may pass.
+pub(super) fn must_be_tls(flow: &Flow, tenant: &Tenant) -> bool {
+    flow.port == 443 && tenant.config.decryption.not_tls_on_443 == BypassAction::Block
+}
+
+pub(super) fn not_tls() -> FlowEnd {
+    FlowEnd::refused("not_tls_on_443", Blame::Client)
 }
 
 /// Whether a page can be shown on this flow: it is plain HTTP, or TLS that is decrypted.

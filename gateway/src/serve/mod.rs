@@ -35,6 +35,7 @@ mod refused;
 mod relay;
 mod rewrite;
 mod session;
+mod silent;
 mod start;
 mod streams;
 mod tenancy;

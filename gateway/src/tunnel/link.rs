@@ -70,6 +70,21 @@ impl Link {
         true
     }
 
+    /// Queues packets that came together, so that they can leave together; gives how many were lost for want
+    /// of room.
+    pub fn push_all(&self, packets: Vec<Vec<u8>>) -> usize {
+        let mut queue = self.queue.lock();
+        let was_empty = queue.is_empty();
+        let count = packets.len();
+        let room = QUEUED_MAX.saturating_sub(queue.len()).min(count);
+        queue.extend(packets.into_iter().take(room));
+        drop(queue);
+        if was_empty && room > 0 {
+            self.changed.notify_waiters();
+        }
+        count - room
+    }
+
     /// Queues an answer to a packet that was just taken: there is one of it at most, so it may stand
     /// over the bound.
     pub fn push_answer(&self, packet: Vec<u8>) {
@@ -167,6 +182,10 @@ mod tests {
         let link = Link::new(1400);
         let taken = (0..2 * QUEUED_MAX).filter(|_| link.push(vec![0])).count();
         assert_eq!(taken, QUEUED_MAX);
+        assert!(link.is_full());
+        let link = Link::new(1400);
+        assert_eq!(link.push_all(vec![vec![0]; QUEUED_MAX - 1]), 0);
+        assert_eq!(link.push_all(vec![vec![0]; 3]), 2);
         assert!(link.is_full());
     }
 }

@@ -19,7 +19,9 @@ const CLOSED_TIME_MAX: Duration = Duration::from_secs(120);
 pub(super) struct Entry {
     /// As the client sees them.
     pub(super) ends: Ends,
-    pub(super) size: Size,
+    size: Size,
+    /// What the session's budget has set aside for it, bytes.
+    set_aside: u64,
     /// Tells it from another that has its port later.
     pub(super) number: u64,
     hold: Hold,
@@ -72,8 +74,8 @@ impl Entry {
         now: Instant,
     ) -> Self {
         let kernel = Side { expects: Some(syn.end()), ..Side::default() };
-        let hold = Hold::Opening;
-        Self { ends, size, number, hold, touched: now, client: Side::default(), kernel }
+        let (hold, set_aside) = (Hold::Opening, size.bytes());
+        Self { ends, size, set_aside, number, hold, touched: now, client: Side::default(), kernel }
     }
 
     /// A packet comes from the client; whether it is the last.
@@ -99,6 +101,31 @@ impl Entry {
     pub(super) fn is_followed_by(&self, syn: &TcpPacket<'_>) -> bool {
         let ends = self.client.end.is_some() || self.kernel.end.is_some();
         ends && self.kernel.expects != Some(syn.end())
+    }
+
+    /// The port of the listener that it is sent to.
+    pub(super) fn listener(&self) -> u16 {
+        self.size.port()
+    }
+
+    pub(super) fn set_aside(&self) -> u64 {
+        self.set_aside
+    }
+
+    /// Whether it has large buffers, and they may still fill.
+    pub(super) fn is_large(&self) -> bool {
+        self.size == Size::Large && self.set_aside == self.size.bytes()
+    }
+
+    /// What it needs less than before, bytes. A connection that the flow has let go, and whose end is on its
+    /// way, holds what the client has not acknowledged and nothing more: a client may take its time with the
+    /// last acknowledgement, or never send it.
+    pub(super) fn spare(&mut self) -> u64 {
+        let (Hold::Closed, Some(end)) = (self.hold, self.kernel.end) else { return 0 };
+        let unacknowledged = end.wrapping_sub(self.client.expects.unwrap_or(end));
+        let less = self.set_aside.saturating_sub(unacknowledged.into());
+        self.set_aside -= less;
+        less
     }
 
     pub(super) fn is_opening(&self) -> bool {

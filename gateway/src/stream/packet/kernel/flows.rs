@@ -130,6 +130,8 @@ impl Flows {
         let put = tcp.put(&relabel, &mut frame);
         if last {
             table.remove(port);
+        } else {
+            table.settle(port);
         }
         drop(table);
         put.ok_or(Dropped::Packet(PacketProblem::Malformed))?;
@@ -141,7 +143,7 @@ impl Flows {
         let family = entry.ends.source.ip();
         Relabel {
             source: SocketAddr::new(self.own(family), port),
-            destination: SocketAddr::new(self.kernel.own(family), entry.size.port()),
+            destination: SocketAddr::new(self.kernel.own(family), entry.listener()),
             mtu: self.link.mtu(),
         }
     }
@@ -175,13 +177,13 @@ impl Flows {
         let Ends { source, destination } = entry.ends;
         if entry.kernel_sent(tcp) {
             table.remove(port);
+        } else {
+            table.settle(port);
         }
         drop(table);
         let relabel = Relabel { source: destination, destination: source, mtu: self.link.mtu() };
-        for packet in tcp.cut(&relabel, piece_bytes) {
-            if !self.link.push(packet) {
-                self.kernel.metrics.packet_dropped(Dropped::Queue.label());
-            }
+        for _ in 0..self.link.push_all(tcp.cut(&relabel, piece_bytes)) {
+            self.kernel.metrics.packet_dropped(Dropped::Queue.label());
         }
         true
     }
@@ -210,6 +212,7 @@ impl Flows {
         let mut table = self.table.lock();
         if let Some(entry) = table.by_port.get_mut(&port).filter(|entry| entry.number == number) {
             entry.let_go(Instant::now());
+            table.settle(port);
         }
     }
 
@@ -303,12 +306,20 @@ impl Table {
         Size::Small
     }
 
+    /// Gives back what a connection has no more use for.
+    fn settle(&mut self, port: u16) {
+        let Some(entry) = self.by_port.get_mut(&port) else { return };
+        let was_large = entry.is_large();
+        self.window.release(entry.spare());
+        self.large -= usize::from(was_large && !entry.is_large());
+    }
+
     fn remove(&mut self, port: u16) -> Option<Entry> {
         let entry = self.by_port.remove(&port)?;
         self.by_ends.remove(&entry.ends);
-        self.window.release(entry.size.bytes());
+        self.window.release(entry.set_aside());
         self.opening -= usize::from(entry.is_opening());
-        self.large -= usize::from(entry.size == Size::Large);
+        self.large -= usize::from(entry.is_large());
         Some(entry)
     }
 }

@@ -95,6 +95,27 @@ fn a_new_connection_follows_one_that_ends_and_no_other() {
 }
 
 #[test]
+fn a_closed_connection_keeps_of_its_budget_what_the_client_has_not_acknowledged() {
+    let whole = Size::Large.bytes();
+    let mut talk = Talk::open();
+    talk.kernel(KERNEL + 1, CLIENT + 1, ACK, 1_400);
+    talk.client(CLIENT + 1, KERNEL + 1, ACK | FIN, 0);
+    assert_eq!((talk.entry.spare(), talk.entry.is_large()), (0, true), "the flow may still write");
+    talk.entry.let_go(talk.now);
+    assert_eq!(talk.entry.spare(), 0, "the kernel may still have much to send");
+    talk.kernel(KERNEL + 1_401, CLIENT + 2, ACK | FIN, 600);
+    assert_eq!((talk.entry.spare(), talk.entry.set_aside()), (whole - 2_001, 2_001));
+    assert!(!talk.entry.is_large());
+    talk.client(CLIENT + 2, KERNEL + 1_401, ACK, 0);
+    assert_eq!((talk.entry.spare(), talk.entry.set_aside()), (1_400, 601));
+    // Acknowledgements that overtake each other make nothing of what was given back.
+    talk.client(CLIENT + 2, KERNEL + 1, ACK, 0);
+    assert_eq!(talk.entry.spare(), 0);
+    talk.client(CLIENT + 2, KERNEL + 2_001, ACK, 0);
+    assert_eq!((talk.entry.spare(), talk.entry.set_aside()), (600, 1), "all but its end");
+}
+
+#[test]
 fn only_what_nobody_holds_grows_stale() {
     let mut talk = Talk::new();
     let later = |talk: &Talk, time| talk.now + time;

@@ -27,6 +27,15 @@ fn open(table: &mut Table, client_port: u16) -> (u16, Size) {
     (port, size)
 }
 
+/// The end of a direction. Only its numbers count here.
+fn fin(source: SocketAddr, destination: SocketAddr, sequence: u32) -> Vec<u8> {
+    let mut packet = Vec::new();
+    put_reset(source, destination, sequence, &mut packet).unwrap();
+    // The flags, behind an IPv4 header.
+    *packet.get_mut(20 + 13).unwrap() = 1;
+    packet
+}
+
 #[test]
 fn no_port_is_given_again_before_all_others_nor_while_it_is_used() {
     let (mut table, _) = table(u16::MAX - 1, 1 << 30);
@@ -55,4 +64,26 @@ fn buffers_are_as_large_as_the_budgets_allow_and_go_back_with_the_connection() {
     }
     assert_eq!((process.used(), table.opening, table.large), (0, 0, 0));
     assert!(table.by_ends.is_empty() && table.remove(PORT_MIN).is_none());
+}
+
+#[test]
+fn a_connection_whose_client_never_says_its_last_word_gives_its_buffers_back() {
+    let (mut table, process) = table(PORT_MIN, 1 << 30);
+    let (port, size) = open(&mut table, 1);
+    assert_eq!((size, process.used()), (Size::Large, Size::Large.bytes()));
+    let (gateway, client) =
+        (SocketAddr::from(([192, 0, 2, 1], 443)), SocketAddr::from(([10, 0, 0, 2], 1)));
+    let entry = table.by_port.get_mut(&port).unwrap();
+    entry.hold();
+    let mut end = fin(gateway, client, 5_000);
+    entry.kernel_sent(&TcpPacket::read(&end).unwrap());
+    end = fin(client, gateway, 8);
+    entry.client_sent(&TcpPacket::read(&end).unwrap(), Instant::now());
+    table.settle(port);
+    assert_eq!(table.large, 1, "not before the flow has let it go");
+    table.by_port.get_mut(&port).unwrap().let_go(Instant::now());
+    table.settle(port);
+    assert_eq!((process.used(), table.large, table.by_port.len()), (0, 0, 1));
+    table.remove(port).unwrap();
+    assert_eq!((process.used(), table.large), (0, 0));
 }
