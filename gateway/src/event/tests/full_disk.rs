@@ -185,6 +185,20 @@ fn until(log: &EventLog, mut reached: impl FnMut(&EventLog) -> bool) {
     }
 }
 
+/// Appends large events until then; how many.
+fn flood(log: &EventLog, reached: impl Fn(&EventLog) -> bool) -> u64 {
+    let writer = log.writer(0);
+    let mut record = numbered(0);
+    record.http.url = Some("https://www.example.com/".repeat(80).into());
+    let mut appended = 0;
+    until(log, |log| {
+        (0..500).for_each(|_| writer.append("acme", &record));
+        appended += 500;
+        reached(log)
+    });
+    appended
+}
+
 /// Events of all tenants that can be read; all of them are whole.
 fn kept(root: &Path) -> u64 {
     let reader = Reader::open(root);
@@ -245,14 +259,9 @@ fn a_disk_without_a_free_byte_costs_counted_events_until_space_returns() {
     on_each(64 << 20, |place| {
         let log = open(place);
         place.fill();
-        let writer = log.writer(0);
-        let mut record = numbered(0);
-        record.http.url = Some("https://www.example.com/".repeat(80).into());
-        until(&log, |log| {
-            (0..500).for_each(|_| writer.append("acme", &record));
-            log.stats().dropped > 0
-        });
-        assert!(log.stats().degraded);
+        flood(&log, |log| log.stats().dropped > 0);
+        assert!(log.stats().degraded && log.stats().displaced > 0);
+        assert!(!log.writer(0).refuses_traffic(), "a log that may lose events never closes");
         assert_eq!((log.stats().split, log.stats().written_bytes), (0, 0));
         let dropped = log.stats().dropped;
         place.clear();
@@ -277,39 +286,13 @@ fn a_log_that_may_lose_nothing_closes_before_it_is_full_and_opens_again() {
         log.set_when_full(WhenFull::RefuseTraffic);
         place.fill();
         let writer = log.writer(0);
-        let mut record = numbered(0);
-        record.http.url = Some("https://www.example.com/".repeat(80).into());
-        let mut appended = 0;
-        until(&log, |_| {
-            (0..500).for_each(|_| writer.append("acme", &record));
-            appended += 500;
-            writer.refuses_traffic()
-        });
+        let appended = flood(&log, |_| writer.refuses_traffic());
         assert_eq!(log.stats().dropped, 0, "what is under way still has room");
         place.clear();
         settle(&log);
         assert!(!writer.refuses_traffic());
         log.close();
         assert_eq!(kept(place.root()), appended);
-        drop(log);
-    });
-}
-
-#[test]
-fn a_log_that_may_lose_events_never_closes() {
-    on_each(64 << 20, |place| {
-        let log = open(place);
-        place.fill();
-        let writer = log.writer(0);
-        let mut record = numbered(0);
-        record.http.url = Some("https://www.example.com/".repeat(80).into());
-        until(&log, |log| {
-            (0..500).for_each(|_| writer.append("acme", &record));
-            log.stats().displaced > 0
-        });
-        assert!(!writer.refuses_traffic());
-        place.clear();
-        settle(&log);
         drop(log);
     });
 }
