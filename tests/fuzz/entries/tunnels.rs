@@ -11,6 +11,7 @@ use gateway_proto::ja4::{Transport, ja4};
 use gateway_proto::openconnect::TunnelRequest;
 use gateway_proto::openconnect::frame::{put_cstp, read_dtls, take_cstp};
 use gateway_proto::packet::{self, Packet, Payload};
+use gateway_proto::quic_frames;
 use gateway_proto::quic_initial::{self, InitialReader, Version};
 use gateway_proto::tcp::{self, Relabel, TcpPacket};
 
@@ -248,6 +249,20 @@ pub fn quic_initial_datagrams(data: &[u8]) {
             let _name = ja4(hello, Transport::Quic);
         }
         number += 1;
+    }
+}
+
+/// The frames of a packet that was opened.
+pub fn quic_packet_frames(data: &[u8]) {
+    let (retirements, challenge) = (quic_frames::retirements(data), quic_frames::challenge(data));
+    // Each takes a type and a number.
+    assert!(retirements <= data.len() / 2);
+    // Padding before a frame changes nothing.
+    let padded = [&[0; 3], data].concat();
+    assert_eq!(quic_frames::retirements(&padded), retirements);
+    assert_eq!(quic_frames::challenge(&padded), challenge);
+    if let Some(challenge) = challenge {
+        assert!(data.windows(8).any(|bytes| bytes == challenge.to_be_bytes()));
     }
 }
 
