@@ -29,7 +29,7 @@ use crate::stream::Io;
 use crate::tunnel::Session;
 use crate::tunnel::accept::{HANDSHAKE_TIME_MAX, Refusal, RefusalReason, TunnelTls};
 use crate::tunnel::quic::{
-    Arriving, Code, Http3, QuicEnding, QuicEndpoint, Request, Seen, WINDOW_BYTES_MIN,
+    Arriving, Code, Granted, Http3, QuicEnding, QuicEndpoint, Request, Seen, WINDOW_BYTES_MIN,
 };
 
 /// Handshakes under way from which on a client must first show that its address is its own
@@ -37,8 +37,7 @@ use crate::tunnel::quic::{
 const RETRY_FROM: usize = 256;
 /// Handshakes under way at most; some 30 KB each.
 const OPENING_MAX: usize = 4_096;
-/// Streams that a tunnel may have open before it has shown that it needs more: the library sets
-/// memory aside for each that it allows, 80 KB for a thousand.
+/// Streams that a tunnel may have open before it has shown that it needs more.
 const STREAMS_GRANTED: u32 = 16;
 /// How often a tunnel is looked after.
 const LOOK: Duration = Duration::from_secs(5);
@@ -256,28 +255,22 @@ impl Drain {
 /// What happens by the clock.
 struct Upkeep {
     window: TunnelWindow,
-    /// Streams that the client may have open now.
-    granted: u32,
+    granted: Granted,
     idle_since: Option<Instant>,
 }
 
 impl Upkeep {
     fn new(window: TunnelWindow) -> Self {
-        Self { window, granted: STREAMS_GRANTED, idle_since: Some(Instant::now()) }
+        let granted = Granted::new(STREAMS_GRANTED);
+        Self { window, granted, idle_since: Some(Instant::now()) }
     }
 
     /// A stream begins: the tunnel is given room, while there is some.
     fn used(&mut self, tunnel: &Tunnel) {
         self.idle_since = None;
         let connection = &tunnel.connection;
-        if tunnel.running.len() >= self.granted as usize / 2 {
-            let most = streams_max(&tunnel.worker, &tunnel.tenant);
-            let more = self.granted.saturating_mul(4).min(most);
-            if more > self.granted {
-                self.granted = more;
-                connection.set_max_concurrent_bi_streams(VarInt::from_u32(more));
-            }
-        }
+        let most = streams_max(&tunnel.worker, &tunnel.tenant);
+        self.granted.used(connection, tunnel.running.len(), most);
         if self.window.used() == 0 && self.window.pressure() == Pressure::Low {
             let more = WINDOW_BYTES - WINDOW_BYTES_MIN;
             if self.window.grow(2 * u64::from(more)) {

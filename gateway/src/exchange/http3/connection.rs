@@ -5,8 +5,11 @@ use std::time::Duration;
 use gateway_proto::h3::Settings;
 use quinn::{TransportConfig, VarInt};
 
-use crate::exchange::http2::{HEADER_LIST_BYTES_MAX, STREAM_WINDOW_BYTES, STREAMS_MAX};
+use crate::exchange::http2::{HEADER_LIST_BYTES_MAX, STREAM_WINDOW_BYTES};
 
+/// Requests at once before a client has shown that it has more, as a page with many pictures has; then as many as over
+/// HTTP/2.
+pub const STREAMS_GRANTED: u32 = 32;
 /// The three that HTTP/3 has, those by which clients keep extensions possible, and some that are not
 /// freed yet.
 const SIDE_STREAMS_MAX: u32 = 16;
@@ -47,7 +50,7 @@ pub fn transport(room: Room) -> TransportConfig {
     let (receive, send) = room.windows();
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_GRANTED))
         .max_concurrent_uni_streams(VarInt::from_u32(SIDE_STREAMS_MAX))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES.min(receive)))
         .receive_window(VarInt::from_u32(receive))

@@ -5,6 +5,6 @@ mod head;
 mod outgoing;
 mod stream;
 
-pub use connection::{Room, settings, transport};
+pub use connection::{Room, STREAMS_GRANTED, settings, transport};
 pub use head::Unreadable;
 pub use stream::Http3;

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::refusal;
-use crate::exchange::http3::{Room, settings, transport};
+use crate::exchange::http2::STREAMS_MAX;
+use crate::exchange::http3::{Room, STREAMS_GRANTED, settings, transport};
 use crate::ident::Blame;
 use crate::limit::window::{Pressure, TunnelWindow};
 use crate::serve::aside;
@@ -19,7 +20,7 @@ use crate::serve::intercept::{leaf, unused};
 use crate::snapshot::Tenant;
 use crate::stream::{Datagrams, quic as stream_quic};
 use crate::tls::{AcceptError, quic};
-use crate::tunnel::quic::Http3;
+use crate::tunnel::quic::{Granted, Http3};
 use crate::verdict::quic::program_of;
 
 /// The reason of a client that does not accept our certificate over QUIC.
@@ -140,6 +141,7 @@ async fn serve_connection(
 async fn requests(flow: &Arc<Flow>, way: Way, quic: quinn::Connection, running: &TaskTracker) {
     let begun = timeout(HANDSHAKE_TIME_MAX, Http3::begin_with(quic, settings())).await;
     let Ok(Ok(mut http3)) = begun else { return };
+    let mut granted = Granted::new(STREAMS_GRANTED);
     let way = Arc::new(way);
     let draining = flow.worker.pop.draining.clone();
     let (mut leaving, mut found_idle) = (false, false);
@@ -168,6 +170,7 @@ async fn requests(flow: &Arc<Flow>, way: Way, quic: quinn::Connection, running: 
         if !std::mem::replace(&mut found_idle, false) {
             trusts(flow);
         }
+        granted.used(http3.connection(), running.len(), STREAMS_MAX);
         let (flow, way) = (Arc::clone(flow), Arc::clone(&way));
         let tasks = flow.worker.pop.tasks.clone();
         tasks.spawn(running.track_future(async move {
