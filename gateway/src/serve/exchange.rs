@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gateway_proto::h3::RequestHead;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use policy::fact::Gate;
@@ -29,7 +30,7 @@ use crate::exchange::muxed::Muxed;
 use crate::exchange::{Request, Response, Scheme, Version, http2};
 use crate::snapshot::Tenant;
 use crate::stream::Io;
-use crate::tunnel::quic::Arriving;
+use crate::tunnel::quic::{Arriving, Rest};
 use crate::verdict::{BodyFacts, Ruled, proxy_status};
 
 /// One on a pooled connection, one on a fresh one, one over HTTP/1.1 where that was asked for.
@@ -112,8 +113,25 @@ pub(super) async fn serve_http2(
 
 /// Serves one HTTP/3 stream of a decrypted connection.
 pub(super) async fn serve_http3(flow: &Arc<Flow>, way: &Way, arriving: Arriving) {
-    match Http3::accept(arriving, flow.port).await {
-        Ok((request, client)) => {
+    serve_accepted(flow, way, Http3::accept(arriving, flow.port).await).await;
+}
+
+/// Serves one plain request that came on a tunnel's own HTTP/3 connection.
+pub(super) async fn serve_behind(flow: &Arc<Flow>, head: RequestHead, rest: Rest) {
+    serve_accepted(flow, &Way::Asked, Http3::behind(head, rest).await).await;
+}
+
+async fn serve_accepted(
+    flow: &Arc<Flow>,
+    way: &Way,
+    accepted: Result<(Request, Http3), Unreadable>,
+) {
+    match accepted {
+        Ok((mut request, client)) => {
+            if matches!(way, Way::Asked) {
+                // Meant for the gateway.
+                request.fields.remove("proxy-authorization");
+            }
             let mut client = Client::<Io>::Http3(Box::new(client));
             Box::pin(run(flow, way, &mut client, request, &mut Pulse::default())).await;
         }

@@ -361,36 +361,48 @@ async fn stream(tunnel: Arc<Tunnel>, arriving: Arriving) {
     let Some(request) = Box::pin(arriving.head()).await else { return };
     let worker = Arc::clone(&tunnel.worker);
     let Some(session) = tunnel.session(&request) else {
-        let challenge = challenge(&worker);
-        return drop(request.responder.finish(407, &challenge, Bytes::new()).await);
+        let (_, responder) = request.into_parts();
+        return drop(responder.finish(407, &challenge(&worker), Bytes::new()).await);
     };
     if tunnel.running.len() > streams_max(&worker, &tunnel.tenant) as usize {
-        return request.responder.reset(Code::REQUEST_REJECTED);
+        return request.into_parts().1.reset(Code::REQUEST_REJECTED);
     }
     tunnel.follow_address();
-    let Request { head, responder } = request;
-    match (head.method.as_ref(), head.protocol.as_deref()) {
-        (b"CONNECT", None) => {
+    drop(tunnel);
+    if request.head.method.as_ref() != b"CONNECT" {
+        return Box::pin(exchange(worker, session, request)).await;
+    }
+    let (head, responder) = request.into_parts();
+    match head.protocol.as_deref() {
+        None => {
             let authority = Authority::parse(&head.authority).ok();
             let Some((host, port)) = authority.and_then(|it| it.port.map(|port| (it.host, port)))
             else {
                 return responder.reset(Code::MESSAGE_ERROR);
             };
             let Ok(stream) = responder.respond(200, &Fields::new()).await else { return };
-            drop(tunnel);
             if let Some(flow) = Flow::new(worker, session, host, port) {
                 decide::serve(flow, Io::Quic(Box::new(stream)), Bytes::new()).await;
             }
         }
-        (b"CONNECT", Some(b"connect-udp")) => {
-            drop(tunnel);
+        Some(b"connect-udp") => {
             let asked = Asked::Quic(Box::new(responder));
             Box::pin(datagram::serve(worker, session, &head.path, asked)).await;
         }
-        // Other protocols, and requests that name their own destination.
-        _ => {
+        Some(_) => {
             let why = refused::why(&worker, "protocol_not_supported");
             drop(responder.finish(501, &why, Bytes::new()).await);
         }
+    }
+}
+
+/// A request that names its own destination, instead of asking for a stream to it.
+async fn exchange(worker: Arc<Worker>, session: Arc<Session>, request: Request) {
+    let Some(flow) = Flow::proxy(worker, Arc::clone(&session)) else { return };
+    let _counted = session.stream();
+    let (flow, (head, rest)) = (Arc::new(flow), request.into_rest());
+    tokio::select! {
+        () = super::exchange::serve_behind(&flow, head, rest) => {}
+        () = session.ended.cancelled() => {}
     }
 }

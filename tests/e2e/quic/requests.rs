@@ -1,6 +1,7 @@
 //! What may be asked of a QUIC tunnel, and how the gateway answers.
 
 use tests::{Gateway, Origin};
+use tokio::io::AsyncReadExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn protocols_that_are_not_spoken_are_answered_and_the_tunnel_goes_on() {
@@ -53,4 +54,44 @@ async fn bad_targets_of_connect_udp_are_answered_with_400() {
         let (status, _) = tunnel.ask(&head).await.unwrap();
         assert_eq!(status, 400, "{path}");
     }
+}
+
+/// `GET http://…` and `GET https://…` of the proxy itself, without a tunnel for the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_name_their_own_destination_are_judged_and_sent_on() {
+    let origin = Origin::start().await;
+    let rule = "  - { name: closed, match: { url: [\"*/closed*\"] }, action: block }";
+    let gateway = Gateway::build(&origin).policy(rule).start();
+    let tunnel = gateway.browser().quic().await.unwrap();
+    let ask = async |scheme: &str, path: &str| {
+        let port = if scheme == "http" { origin.plain_port() } else { origin.port() };
+        let authority = format!("site.test:{port}");
+        let head = [
+            (":method", "GET"),
+            (":scheme", scheme),
+            (":authority", &authority),
+            (":path", path),
+            ("content-length", "0"),
+            ("proxy-authorization", "Basic c2VjcmV0"),
+        ];
+        let (status, mut stream) = tunnel.ask(&head).await.unwrap();
+        let mut body = Vec::new();
+        stream.read_to_end(&mut body).await.unwrap();
+        (status, String::from_utf8_lossy(&body).into_owned(), body.len())
+    };
+    for scheme in ["http", "https"] {
+        let path = format!("/hello?{scheme}");
+        let (status, body, _) = ask(scheme, &path).await;
+        assert_eq!(status, 200, "{scheme}: {body}");
+        assert!(body.contains("hello from site.test"), "{scheme}: {body}");
+        let event = gateway.await_transaction("acme", &path).await;
+        let told = (&event["access_method"], &event["http_version"], &event["user"]);
+        assert_eq!(told, (&"quic".into(), &"HTTP/3".into(), &"alice@acme.test".into()), "{event}");
+        assert_eq!(origin.last(&path).unwrap().field("proxy-authorization"), None);
+        let (status, body, _) = ask(scheme, "/closed").await;
+        assert_eq!(status, 403, "{scheme}: {body}");
+    }
+    assert!(origin.last("/closed").is_none());
+    let (status, _, length) = ask("http", "/bytes/3000000").await;
+    assert_eq!((status, length), (200, 3_000_000));
 }

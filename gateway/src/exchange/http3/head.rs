@@ -77,7 +77,11 @@ pub(super) fn read(section: &[u8]) -> Result<RequestHead, HeadFault> {
 }
 
 /// The canonical request. Whether a body without announced length follows shows later.
-pub(super) fn canonical(head: RequestHead, port: u16) -> Result<Request, Unreadable> {
+pub(super) fn canonical(
+    head: RequestHead,
+    scheme: Scheme,
+    port: u16,
+) -> Result<Request, Unreadable> {
     let authority = Authority::parse(&head.authority).map_err(|_| Unreadable::Authority)?;
     let mut fields = head.fields;
     fields.remove("host");
@@ -90,7 +94,7 @@ pub(super) fn canonical(head: RequestHead, port: u16) -> Result<Request, Unreada
     Ok(Request {
         version: Version::Http3,
         method: head.method,
-        scheme: Scheme::Https,
+        scheme,
         port: authority.port_or(port),
         host: authority.host,
         target: if head.path.is_empty() { Bytes::from_static(b"/") } else { head.path },

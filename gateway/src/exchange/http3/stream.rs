@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use gateway_proto::fields::Fields;
 use gateway_proto::h3::qpack::{Decoded, decode};
-use gateway_proto::h3::{Code, Event, Fault, FrameReader, check_trailer};
+use gateway_proto::h3::{Code, Event, Fault, FrameReader, RequestHead, check_trailer};
 use quinn::{RecvStream, StoppedError, VarInt};
 use tokio::io::ReadBuf;
 use tokio::time::timeout;
@@ -17,8 +17,8 @@ use tokio::time::timeout;
 use super::head::{self, HeadFault, Unreadable};
 use super::outgoing::Outgoing;
 use crate::exchange::http2::HEADER_LIST_BYTES_MAX;
-use crate::exchange::{Frame, Length, Request, Response, Sink, Source};
-use crate::tunnel::quic::{Arriving, Owner};
+use crate::exchange::{Frame, Length, Request, Response, Scheme, Sink, Source};
+use crate::tunnel::quic::{Arriving, Owner, Rest};
 
 /// A head comes in a flight or two.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
@@ -52,34 +52,58 @@ impl Http3 {
     /// Where it is no request; the client has then been told.
     pub async fn accept(arriving: Arriving, port: u16) -> Result<(Request, Self), Unreadable> {
         let (owner, send, receive) = arriving.into_parts();
-        let mut stream = Self {
+        let frames = FrameReader::request(HEADER_LIST_BYTES_MAX.into());
+        let mut stream = Self::new(Rest { owner, send, receive, frames, unread: Bytes::new() });
+        let head = timeout(HEAD_TIME_MAX, stream.head()).await.unwrap_or(Err(Unreadable::Slow));
+        stream.begin(head.and_then(|head| head::canonical(head, Scheme::Https, port))).await
+    }
+
+    /// The request whose head was read from a tunnel's own stream: it names its own destination.
+    ///
+    /// # Errors
+    /// Where it is none that could be sent on; the client has then been told.
+    pub async fn behind(head: RequestHead, rest: Rest) -> Result<(Request, Self), Unreadable> {
+        let secure = head.scheme.as_deref().is_some_and(|it| it.eq_ignore_ascii_case(b"https"));
+        let scheme = if secure { Scheme::Https } else { Scheme::Http };
+        let request = head::canonical(head, scheme, scheme.port());
+        Self::new(rest).begin(request).await
+    }
+
+    fn new(rest: Rest) -> Self {
+        let Rest { owner, send, receive, frames, unread } = rest;
+        Self {
             owner,
             receive,
-            frames: FrameReader::request(HEADER_LIST_BYTES_MAX.into()),
-            unread: Bytes::new(),
+            frames,
+            unread,
             ahead: None,
             received_all: false,
             left: None,
             outgoing: Outgoing::new(send),
             stopped: None,
-        };
-        let head = timeout(HEAD_TIME_MAX, stream.head()).await.unwrap_or(Err(Unreadable::Slow));
-        match head.and_then(|head| head::canonical(head, port)) {
+        }
+    }
+
+    async fn begin(
+        mut self,
+        request: Result<Request, Unreadable>,
+    ) -> Result<(Request, Self), Unreadable> {
+        match request {
             Ok(mut request) => {
                 if let Length::Exact(length) = request.body {
-                    stream.left = Some(length);
+                    self.left = Some(length);
                 }
-                stream.measure(&mut request).await;
-                Ok((request, stream))
+                self.measure(&mut request).await;
+                Ok((request, self))
             }
             Err(unreadable) => {
-                stream.tell(unreadable).await;
+                self.tell(unreadable).await;
                 Err(unreadable)
             }
         }
     }
 
-    async fn head(&mut self) -> Result<gateway_proto::h3::RequestHead, Unreadable> {
+    async fn head(&mut self) -> Result<RequestHead, Unreadable> {
         let event = poll_fn(|context| self.poll_event(context)).await;
         let section = match event {
             Ok(Some(Event::Headers(section))) => section,

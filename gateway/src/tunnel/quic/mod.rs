@@ -28,5 +28,5 @@ pub use granted::Granted;
 pub use http3::{Arriving, Http3, Owner};
 pub use ids::{Generation, Ids, Route, destination};
 pub use keys::QuicKeys;
-pub use request::{Request, Responder};
+pub use request::{Request, Responder, Rest};
 pub use stream::QuicStream;

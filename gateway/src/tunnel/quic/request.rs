@@ -6,12 +6,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use gateway_proto::fields::Fields;
 use gateway_proto::h3::qpack::{self, Decoded};
-use gateway_proto::h3::{Code, Event, Fault, FrameReader, HeadBuilder, RequestHead, put_headers};
+use gateway_proto::h3::{Code, Event, FrameReader, HeadBuilder, RequestHead, put_headers};
+use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
 
 use super::datagrams::Datagrams;
-use super::http3::Arriving;
-use super::stream::QuicStream;
+use super::http3::{Arriving, Owner};
+use super::stream::{Begun, QuicStream};
 
 /// A head's fields, counted as RFC 9114 section 4.2.2 does; as much as over HTTP/2.
 pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -21,7 +22,7 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(20);
 /// One request, its head checked (RFC 9114 section 4.3, RFC 9220).
 pub struct Request {
     pub head: RequestHead,
-    pub responder: Responder,
+    begun: Begun,
 }
 
 /// The answering end of one request. Dropped unused, it cancels the stream.
@@ -29,30 +30,51 @@ pub struct Responder(QuicStream);
 
 /// Reads a head.
 pub(super) async fn read(arriving: Arriving) -> Option<Request> {
-    let frames = FrameReader::request(HEAD_BYTES_MAX as u64);
-    let mut stream = QuicStream::new(arriving, frames);
-    let head = match timeout(HEAD_TIME_MAX, head(&mut stream)).await {
-        Ok(Ok(Some(head))) => head,
+    let mut begun = Begun::new(arriving, FrameReader::request(HEAD_BYTES_MAX as u64));
+    match timeout(HEAD_TIME_MAX, head(&mut begun)).await {
+        Ok(Ok(Some(head))) => return Some(Request { head, begun }),
         Ok(Ok(None)) => {
             // The client is told even where it has not sent all.
-            drop(Responder(stream).finish(431, &Fields::new(), Bytes::new()).await);
-            return None;
+            let responder = Responder(QuicStream::new(begun));
+            drop(responder.finish(431, &Fields::new(), Bytes::new()).await);
         }
-        Ok(Err(code)) => {
-            stream.reset(code);
-            return None;
-        }
-        Err(_) => {
-            stream.reset(Code::REQUEST_INCOMPLETE);
-            return None;
-        }
-    };
-    stream.follow(head.method.as_ref() == b"CONNECT", head.content_length);
-    Some(Request { head, responder: Responder(stream) })
+        Ok(Err(code)) => QuicStream::new(begun).reset(code),
+        Err(_) => QuicStream::new(begun).reset(Code::REQUEST_INCOMPLETE),
+    }
+    None
+}
+
+impl Request {
+    /// The head, and the way to answer it or to make a tunnel of it.
+    #[must_use]
+    pub fn into_parts(self) -> (RequestHead, Responder) {
+        let mut stream = QuicStream::new(self.begun);
+        stream.follow(self.head.method.as_ref() == b"CONNECT", self.head.content_length);
+        (self.head, Responder(stream))
+    }
+
+    /// The head, and what of the stream is behind it, for who moves bodies by itself.
+    #[must_use]
+    pub fn into_rest(self) -> (RequestHead, Rest) {
+        let Begun { arriving, frames, raw, .. } = self.begun;
+        let (owner, send, receive) = arriving.into_parts();
+        let unread = raw.into_iter().flatten().collect();
+        (self.head, Rest { owner, send, receive, frames, unread })
+    }
+}
+
+/// A stream behind its request's head.
+pub struct Rest {
+    pub owner: Owner,
+    pub send: SendStream,
+    pub receive: RecvStream,
+    pub frames: FrameReader,
+    /// Read from the stream, not yet from its frames.
+    pub unread: Bytes,
 }
 
 /// The head; `None` where it is too large.
-async fn head(stream: &mut QuicStream) -> Result<Option<RequestHead>, Code> {
+async fn head(stream: &mut Begun) -> Result<Option<RequestHead>, Code> {
     let section = match stream.event().await {
         Ok(Some(Event::Headers(section))) => section,
         Ok(Some(Event::HeadersTooLarge)) => return Ok(None),
@@ -65,7 +87,7 @@ async fn head(stream: &mut QuicStream) -> Result<Option<RequestHead>, Code> {
         Ok(Decoded::Whole) => builder.finish().map(Some).map_err(|_| Code::MESSAGE_ERROR),
         Ok(Decoded::TooLarge) => Ok(None),
         Err(fault) => {
-            drop(stream.fail(fault));
+            drop(stream.arriving.shared.fail(fault));
             Err(Code::REQUEST_CANCELLED)
         }
     }
@@ -116,10 +138,4 @@ fn encode(status: u16, fields: &Fields) -> Bytes {
     let mut out = BytesMut::with_capacity(section.len() + 8);
     put_headers(&section, &mut out);
     out.freeze()
-}
-
-impl QuicStream {
-    fn fail(&self, fault: Fault) -> io::Error {
-        self.shared().fail(fault)
-    }
 }

@@ -4,76 +4,34 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use gateway_proto::h3::{Code, Event, FrameReader, put_data_header};
-use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use gateway_proto::h3::{Code, Event, Fault, FrameReader, put_data_header};
+use quinn::{ReadError, VarInt, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::datagrams::Datagrams;
 use super::http3::Arriving;
-use super::shared::{Shared, number};
+use super::shared::number;
 
 /// Packets' payloads taken at a time: what one read of the port joins.
 const READ_CHUNKS: usize = 32;
 /// What one DATA frame of ours carries at most; what is taken before the client has room for it.
 const FRAME_BYTES_MAX: usize = 64 << 10;
 
-/// Both directions of one stream. `shutdown` ends our direction; dropping it before that breaks
-/// the stream off.
-pub struct QuicStream {
-    shared: Arc<Shared>,
-    send: SendStream,
-    recv: RecvStream,
-    frames: FrameReader,
+/// A stream whose head is being read. Dropped, it says nothing to the client: whoever has it goes on with it.
+pub(super) struct Begun {
+    pub(super) arriving: Arriving,
+    pub(super) frames: FrameReader,
     /// Bytes of the stream that were read and not yet taken apart.
-    raw: VecDeque<Bytes>,
-    /// Payload that was taken out and not yet given on.
-    payload: Bytes,
-    /// Framed, and to be sent first: a header and its payload.
-    unsent: [Bytes; 2],
-    /// Bytes of a body still to come, where the head says how many.
-    length_left: Option<u64>,
+    pub(super) raw: VecDeque<Bytes>,
     ended: bool,
-    finished: bool,
-    tunnel: bool,
 }
 
-impl QuicStream {
+impl Begun {
     pub(super) fn new(arriving: Arriving, frames: FrameReader) -> Self {
-        let Arriving { shared, send, recv } = arriving;
-        Self {
-            shared,
-            send,
-            recv,
-            frames,
-            raw: VecDeque::new(),
-            payload: Bytes::new(),
-            unsent: Default::default(),
-            length_left: None,
-            ended: false,
-            finished: false,
-            tunnel: false,
-        }
-    }
-
-    pub(super) fn shared(&self) -> &Shared {
-        &self.shared
-    }
-
-    /// What follows the head: a tunnel's bytes, or a body of so many.
-    pub(super) fn follow(&mut self, tunnel: bool, length: Option<u64>) {
-        self.tunnel = tunnel;
-        self.length_left = length;
-        if tunnel {
-            self.frames.tunnel();
-        }
-    }
-
-    pub(super) fn datagrams(&self) -> Datagrams {
-        Datagrams::open(&self.shared, u64::from(VarInt::from(self.recv.id())))
+        Self { arriving, frames, raw: VecDeque::new(), ended: false }
     }
 
     /// The next thing on the stream, payload or not; `None` at its end.
@@ -81,15 +39,21 @@ impl QuicStream {
         poll_fn(|context| self.poll_event(context)).await
     }
 
+    fn fail(&self, fault: Fault) -> io::Error {
+        self.arriving.shared.fail(fault)
+    }
+
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Event>>> {
         loop {
             while let Some(bytes) = self.raw.front_mut() {
-                let event = self.frames.next(bytes).map_err(|fault| self.shared.fail(fault))?;
+                let event = self.frames.next(bytes);
                 if bytes.is_empty() {
                     self.raw.pop_front();
                 }
-                if event.is_some() {
-                    return Poll::Ready(Ok(event));
+                match event {
+                    Ok(None) => {}
+                    Ok(event) => return Poll::Ready(Ok(event)),
+                    Err(fault) => return Poll::Ready(Err(self.fail(fault))),
                 }
             }
             if self.ended {
@@ -104,16 +68,59 @@ impl QuicStream {
     /// Reads what has come, without copying it.
     fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut chunks = [const { Bytes::new() }; READ_CHUNKS];
-        let read = { pin!(self.recv.read_chunks(&mut chunks)).poll(context) };
+        let read = { pin!(self.arriving.recv.read_chunks(&mut chunks)).poll(context) };
         match ready!(read) {
             Ok(Some(count)) => self.raw.extend(chunks.into_iter().take(count)),
             Ok(None) => {
                 self.ended = true;
-                self.frames.finish().map_err(|fault| self.shared.fail(fault))?;
+                self.frames.finish().map_err(|fault| self.fail(fault))?;
             }
             Err(error) => return Poll::Ready(Err(read_error(&error))),
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Both directions of one stream. `shutdown` ends our direction; dropping it before that breaks
+/// the stream off.
+pub struct QuicStream {
+    begun: Begun,
+    /// Payload that was taken out and not yet given on.
+    payload: Bytes,
+    /// Framed, and to be sent first: a header and its payload.
+    unsent: [Bytes; 2],
+    /// Bytes of a body still to come, where the head says how many.
+    length_left: Option<u64>,
+    finished: bool,
+    tunnel: bool,
+}
+
+impl QuicStream {
+    pub(super) fn new(begun: Begun) -> Self {
+        Self {
+            begun,
+            payload: Bytes::new(),
+            unsent: Default::default(),
+            length_left: None,
+            finished: false,
+            tunnel: false,
+        }
+    }
+
+    /// What follows the head: a tunnel's bytes, or a body of so many.
+    pub(super) fn follow(&mut self, tunnel: bool, length: Option<u64>) {
+        self.tunnel = tunnel;
+        self.length_left = length;
+        if tunnel {
+            self.begun.frames.tunnel();
+        }
+    }
+
+    pub(super) fn datagrams(&self) -> Datagrams {
+        Datagrams::open(
+            &self.begun.arriving.shared,
+            u64::from(VarInt::from(self.begun.arriving.recv.id())),
+        )
     }
 
     /// The next payload; `None` at its end.
@@ -122,7 +129,7 @@ impl QuicStream {
             return Poll::Ready(Ok(Some(std::mem::take(&mut self.payload))));
         }
         loop {
-            match ready!(self.poll_event(context))? {
+            match ready!(self.begun.poll_event(context))? {
                 Some(Event::Data(data)) if data.is_empty() => {}
                 Some(Event::Data(data)) => {
                     self.count(data.len())?;
@@ -192,7 +199,7 @@ impl QuicStream {
             // A piece that is used up must not stand before one that is not.
             let pieces: &mut [Bytes] =
                 if header.is_empty() { std::slice::from_mut(payload) } else { &mut self.unsent };
-            let written = pin!(self.send.write_chunks(pieces)).poll(context);
+            let written = pin!(self.begun.arriving.send.write_chunks(pieces)).poll(context);
             ready!(written).map_err(|error| write_error(&error))?;
         }
         self.unsent = Default::default();
@@ -203,16 +210,16 @@ impl QuicStream {
     pub(super) fn finish(&mut self) {
         self.finished = true;
         // Where the client has stopped it, it is over too.
-        drop(self.send.finish());
+        drop(self.begun.arriving.send.finish());
     }
 
     /// Breaks the stream off.
     pub fn reset(&mut self, code: Code) {
         self.finished = true;
-        self.ended = true;
+        self.begun.ended = true;
         // Each direction that has ended stays so.
-        drop(self.send.reset(number(code)));
-        drop(self.recv.stop(number(code)));
+        drop(self.begun.arriving.send.reset(number(code)));
+        drop(self.begun.arriving.recv.stop(number(code)));
     }
 
     fn poll_copy(
@@ -252,14 +259,14 @@ fn write_error(error: &WriteError) -> io::Error {
 impl Drop for QuicStream {
     fn drop(&mut self) {
         if self.finished {
-            self.shared.deliver_rest(&self.send);
+            self.begun.arriving.shared.deliver_rest(&self.begun.arriving.send);
         } else {
             let code = if self.tunnel { Code::CONNECT_ERROR } else { Code::INTERNAL_ERROR };
             // It may have been stopped by the client.
-            drop(self.send.reset(number(code)));
+            drop(self.begun.arriving.send.reset(number(code)));
         }
-        if !self.ended {
-            drop(self.recv.stop(number(Code::NO_ERROR)));
+        if !self.begun.ended {
+            drop(self.begun.arriving.recv.stop(number(Code::NO_ERROR)));
         }
     }
 }
