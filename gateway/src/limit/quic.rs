@@ -10,7 +10,7 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use gateway_proto::quic_frames::{challenge, retirements};
@@ -19,13 +19,15 @@ use quinn::{ConnectionId, Side, crypto};
 use quinn_proto::TransportError;
 use quinn_proto::transport_parameters::TransportParameters;
 
+use super::bucket::Bucket;
+
 /// Ids that a client may give back at once. It has eight at most; what is lost it says again.
-const RETIREMENTS_MAX: usize = 64;
+const RETIREMENTS_BURST: u32 = 64;
 /// Paths that are challenged at once: the new one and the one before, for each of sixteen moves. Sixteen
 /// answers to somebody else's address are some three times what the handshake took of the client.
-const CHALLENGES_MAX: usize = 32;
-/// And one more of each after each such time: a client that moves as often.
-const INTERVAL: Duration = Duration::from_secs(1);
+const CHALLENGES_BURST: u32 = 32;
+/// And so many more of each: a client that moves every other second.
+const PER_SECOND: u32 = 1;
 
 /// A server's configuration whose connections are bounded.
 pub struct Bounded<C>(pub Arc<C>);
@@ -49,7 +51,7 @@ impl<C: crypto::ServerConfig + 'static> crypto::ServerConfig for Bounded<C> {
         parameters: &TransportParameters,
     ) -> Box<dyn crypto::Session> {
         let session = Arc::clone(&self.0).start_session(version, parameters);
-        Box::new(BoundedSession { session, account: Arc::default() })
+        Box::new(BoundedSession { session, account: Arc::new(Account::new()) })
     }
 }
 
@@ -169,24 +171,32 @@ impl crypto::PacketKey for BoundedKey {
 }
 
 /// What one connection has used of what it may.
-#[derive(Default)]
 struct Account {
-    retirements: Mutex<Allowance<RETIREMENTS_MAX>>,
+    retirements: Mutex<Bucket>,
     /// The last challenge, and what is left.
-    challenges: Mutex<(u64, Allowance<CHALLENGES_MAX>)>,
+    challenges: Mutex<(u64, Bucket)>,
     /// It has moved too often.
     moved: AtomicBool,
 }
 
 impl Account {
+    fn new() -> Self {
+        let full = |burst| Bucket::new(burst, PER_SECOND, Instant::now());
+        Self {
+            retirements: Mutex::new(full(RETIREMENTS_BURST)),
+            challenges: Mutex::new((0, full(CHALLENGES_BURST))),
+            moved: AtomicBool::new(false),
+        }
+    }
+
     /// Takes note of what we are about to say.
     fn says(&self, frames: &[u8]) {
         let Some(token) = challenge(frames) else { return };
-        let (last, allowance) = &mut *self.challenges.lock();
+        let (last, left) = &mut *self.challenges.lock();
         // Until it is answered a challenge is said again in each packet.
         if *last != token {
             *last = token;
-            if !allowance.takes(1, Instant::now()) {
+            if !left.spend(1, Instant::now()) {
                 self.moved.store(true, Ordering::Relaxed);
             }
         }
@@ -195,36 +205,9 @@ impl Account {
     /// Takes note of what the client says; false where that is too much.
     fn hears(&self, frames: &[u8]) -> bool {
         let count = retirements(frames);
-        let few = count == 0 || self.retirements.lock().takes(count, Instant::now());
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        let few = count == 0 || self.retirements.lock().spend(count, Instant::now());
         few && !self.moved.load(Ordering::Relaxed)
-    }
-}
-
-/// So much at once, and one more each [`INTERVAL`].
-struct Allowance<const MAX: usize> {
-    left: usize,
-    since: Option<Instant>,
-}
-
-impl<const MAX: usize> Default for Allowance<MAX> {
-    fn default() -> Self {
-        Self { left: MAX, since: None }
-    }
-}
-
-impl<const MAX: usize> Allowance<MAX> {
-    /// Takes so many; false where they are not left.
-    fn takes(&mut self, count: usize, now: Instant) -> bool {
-        let since = *self.since.get_or_insert(now);
-        let passed = now.saturating_duration_since(since).as_secs() / INTERVAL.as_secs();
-        if passed > 0 {
-            let more = usize::try_from(passed).unwrap_or(MAX);
-            self.left = self.left.saturating_add(more).min(MAX);
-            self.since = Some(now);
-        }
-        let left = self.left.checked_sub(count);
-        self.left = left.unwrap_or_default();
-        left.is_some()
     }
 }
 
@@ -233,30 +216,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_allowance_is_used_up_and_comes_back_by_the_second() {
-        let (mut allowance, now) = (Allowance::<64>::default(), Instant::now());
-        assert!(allowance.takes(64, now));
-        assert!(!allowance.takes(1, now));
-        let later = now + INTERVAL * 10;
-        assert!(allowance.takes(10, later));
-        assert!(!allowance.takes(1, later));
-        let next_day = later + Duration::from_secs(86_400);
-        assert!(allowance.takes(64, next_day) && !allowance.takes(1, next_day));
-    }
-
-    #[test]
     fn ids_given_back_without_end_are_too_many() {
-        let account = Account::default();
-        assert!(account.hears(&[0x19, 1].repeat(RETIREMENTS_MAX)));
+        let account = Account::new();
+        assert!(account.hears(&[0x19, 1].repeat(RETIREMENTS_BURST as usize)));
         assert!(account.hears(&[1]), "what else is said");
         assert!(!account.hears(&[0x19, 1]));
     }
 
     #[test]
     fn moves_without_end_are_too_many_and_a_challenge_said_again_is_none() {
-        let account = Account::default();
+        let account = Account::new();
         let challenge = |token: u64| [&[0x1a][..], &token.to_be_bytes()].concat();
-        for token in 1..=CHALLENGES_MAX as u64 {
+        for token in 1..=u64::from(CHALLENGES_BURST) {
             (0..10).for_each(|_| account.says(&challenge(token)));
         }
         assert!(account.hears(&[1]));

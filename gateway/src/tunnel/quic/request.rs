@@ -39,10 +39,12 @@ pub(super) async fn read(arriving: Arriving) -> Option<Request> {
             return None;
         }
         Ok(Err(code)) => {
+            stream.shared().given_up();
             stream.reset(code);
             return None;
         }
         Err(_) => {
+            stream.shared().given_up();
             stream.reset(Code::REQUEST_INCOMPLETE);
             return None;
         }
@@ -77,7 +79,7 @@ impl Responder {
     /// # Errors
     /// Where the client has given the stream up.
     pub async fn respond(mut self, status: u16, fields: &Fields) -> io::Result<QuicStream> {
-        self.0.put(encode(status, fields)).await?;
+        self.answer(status, fields).await?;
         Ok(self.0)
     }
 
@@ -92,12 +94,18 @@ impl Responder {
     /// # Errors
     /// Where the client has given the stream up.
     pub async fn finish(mut self, status: u16, fields: &Fields, body: Bytes) -> io::Result<()> {
-        self.0.put(encode(status, fields)).await?;
+        self.answer(status, fields).await?;
         if !body.is_empty() {
             self.0.write_chunk(body).await?;
         }
         self.0.finish();
         Ok(())
+    }
+
+    async fn answer(&mut self, status: u16, fields: &Fields) -> io::Result<()> {
+        let sent = self.0.put(encode(status, fields)).await;
+        // It wants no answer any more.
+        sent.inspect_err(|_| self.0.shared().given_up())
     }
 
     /// Refuses the request with `code`, without a response.

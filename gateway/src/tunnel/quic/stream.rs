@@ -151,6 +151,7 @@ impl QuicStream {
     }
 
     fn malformed(&mut self) -> io::Error {
+        self.shared.given_up();
         self.reset(Code::MESSAGE_ERROR);
         io::Error::new(io::ErrorKind::InvalidData, "a body of another length than its head says")
     }
