@@ -24,7 +24,7 @@ pub use tunnels::*;
 /// A target: its name, which is its corpus folder's too, and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 25] = [
     ("http1_request", http1_request),
     ("http1_response", http1_response),
     ("http1_body", http1_body),
@@ -48,6 +48,7 @@ pub const TARGETS: [Target; 24] = [
     ("dtls12", dtls12_server),
     ("openconnect_frames", openconnect_frames),
     ("openconnect_request", openconnect_request),
+    ("quic_frames", quic_packet),
     ("quic_initial", quic_initial_datagrams),
 ];
 

@@ -11,6 +11,7 @@ use gateway_proto::ja4::{Transport, ja4};
 use gateway_proto::openconnect::TunnelRequest;
 use gateway_proto::openconnect::frame::{put_cstp, read_dtls, take_cstp};
 use gateway_proto::packet::{self, Packet, Payload};
+use gateway_proto::quic_frames::{challenge, retirements};
 use gateway_proto::quic_initial::{self, InitialReader, Version};
 use gateway_proto::tcp::{self, Relabel, TcpPacket};
 
@@ -219,6 +220,15 @@ pub fn qpack_section(data: &[u8]) {
         assert!(name.eq_ignore_ascii_case(name_again) && value == value_again);
     }
     assert_eq!(fields.len(), again.len());
+}
+
+/// The frames of one packet: another frame behind them counts once at most, wherever they end.
+pub fn quic_packet(data: &[u8]) {
+    let count = retirements(data);
+    assert!(2 * count <= data.len());
+    let more = retirements(&[data, &[0x19, 0]].concat());
+    assert!(more == count || more == count + 1);
+    assert!(challenge(data).is_none() || data.len() >= 9);
 }
 
 /// As it stands the input is one datagram; and its pieces, each after its length in two bytes, are the
