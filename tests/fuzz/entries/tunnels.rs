@@ -11,7 +11,7 @@ use gateway_proto::ja4::{Transport, ja4};
 use gateway_proto::openconnect::TunnelRequest;
 use gateway_proto::openconnect::frame::{put_cstp, read_dtls, take_cstp};
 use gateway_proto::packet::{self, Packet, Payload};
-use gateway_proto::quic_frames::{challenge, retirements};
+use gateway_proto::quic_frames::{Survey, challenge, survey};
 use gateway_proto::quic_initial::{self, InitialReader, Version};
 use gateway_proto::tcp::{self, Relabel, TcpPacket};
 
@@ -224,10 +224,10 @@ pub fn qpack_section(data: &[u8]) {
 
 /// The frames of one packet: another frame behind them counts once at most, wherever they end.
 pub fn quic_packet(data: &[u8]) {
-    let count = retirements(data);
-    assert!(2 * count <= data.len());
-    let more = retirements(&[data, &[0x19, 0]].concat());
-    assert!(more == count || more == count + 1);
+    let Survey { retirements, thin } = survey(data);
+    assert!(2 * (retirements as usize + thin as usize) <= data.len());
+    let more = survey(&[data, &[0x19, 0]].concat());
+    assert!([0, 1].contains(&(more.retirements - retirements)));
     assert!(challenge(data).is_none() || data.len() >= 9);
 }
 
