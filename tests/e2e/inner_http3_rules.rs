@@ -186,3 +186,38 @@ async fn frames_and_streams_out_of_place_end_the_connection() {
         assert_eq!(close.error_code.into_inner(), u64::from(code.0), "{what}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_given_up_without_end_close_the_connection() {
+    let world = World::new().await;
+    let authority = world.authority();
+    let http3 = world.connection().await;
+    let slow = head(&[
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":authority", &authority),
+        (":path", "/slow/20000"),
+    ]);
+    let mut asked = 0;
+    while http3.quic.close_reason().is_none() {
+        assert!(asked < 5_000, "still open");
+        let mut held = Vec::new();
+        for _ in 0..16 {
+            let Ok((mut send, receive)) = http3.quic.open_bi().await else { break };
+            send.write_all(&slow).await.ok();
+            held.push((send, receive));
+            asked += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        for (send, receive) in &mut held {
+            send.reset(0x10c_u32.into()).ok();
+            receive.stop(0x10c_u32.into()).ok();
+        }
+    }
+    assert!(asked >= 256, "a page that is left is a flood: {asked}");
+    let quinn::ConnectionError::ApplicationClosed(close) = http3.quic.closed().await else {
+        panic!("not closed by the gateway");
+    };
+    assert_eq!(close.error_code.into_inner(), u64::from(Code::EXCESSIVE_LOAD.0));
+    assert_eq!(world.connection().await.get("/hello").await.unwrap().status, 200);
+}

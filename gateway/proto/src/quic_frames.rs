@@ -37,6 +37,10 @@ mod kind {
 
 /// A flag of STREAM frames: an offset follows.
 const STREAM_OFFSET: u64 = 4;
+/// A flag of STREAM frames: the stream ends.
+const STREAM_END: u64 = 1;
+/// What stands before the data of most STREAM frames: a short id, an offset, a length.
+const STREAM_HEAD_BYTES: usize = 6;
 /// A flag of STREAM frames: a length follows; without it the data fills the packet.
 const STREAM_LENGTH: u64 = 2;
 /// What ends a NEW_CONNECTION_ID frame.
@@ -44,17 +48,32 @@ const RESET_TOKEN_BYTES: usize = 16;
 /// What PATH_CHALLENGE and PATH_RESPONSE carry.
 const PATH_DATA_BYTES: usize = 8;
 
-/// How many RETIRE_CONNECTION_ID frames a packet has, up to its end or the first frame that cannot
-/// be read: a receiver acts on those before it, and then gives up (RFC 9000 section 12.4).
+/// STREAM frames with so many bytes or fewer are thin: below any record of an inner protocol.
+const THIN_BYTES: usize = 8;
+
+/// What a packet has of frames that cost more than they carry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// RETIRE_CONNECTION_ID frames.
+    pub retirements: u32,
+    /// Thin STREAM frames that end no stream.
+    pub thin: u32,
+}
+
+/// Looks through a packet, up to its end or the first frame that cannot be read: a receiver acts on
+/// those before it, and then gives up (RFC 9000 section 12.4).
 #[must_use]
-pub fn retirements(packet: &[u8]) -> usize {
-    let (mut count, mut rest) = (0, packet);
+pub fn survey(packet: &[u8]) -> Survey {
+    let (mut survey, mut rest) = (Survey::default(), packet);
     while let Some((kind, after)) = varint(rest) {
         let Some(next) = skip(kind, after) else { break };
-        count += usize::from(kind == kind::RETIRE_CONNECTION_ID);
+        survey.retirements += u32::from(kind == kind::RETIRE_CONNECTION_ID);
+        let data = matches!(kind, kind::STREAM..=kind::STREAM_LAST) && kind & STREAM_END == 0;
+        survey.thin +=
+            u32::from(data && after.len() - next.len() <= THIN_BYTES + STREAM_HEAD_BYTES);
         rest = next;
     }
-    count
+    survey
 }
 
 /// What a PATH_CHALLENGE asks to be given back, in a packet of a sender that puts one before whatever
@@ -148,6 +167,19 @@ mod tests {
         &[0x31, 1, 0x19],
         &[0x40, 0xaf, 0, 1, 2, 3],
     ];
+
+    fn retirements(packet: &[u8]) -> u32 {
+        survey(packet).retirements
+    }
+
+    #[test]
+    fn thin_frames_are_told_from_full_ones_and_from_ends() {
+        let thin = [0x0e, 0, 0x40, 9, 1, 7];
+        let full = [&[0x0e, 0, 0x40, 9, 16][..], &[7; 16]].concat();
+        let end = [0x0f, 0, 0x40, 9, 0];
+        let packet = [&thin[..], &full, &end, &thin, &[6, 0, 1, 7]].concat();
+        assert_eq!(survey(&packet), Survey { retirements: 0, thin: 2 });
+    }
 
     #[test]
     fn each_frame_is_passed_over_and_what_follows_is_counted() {

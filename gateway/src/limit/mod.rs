@@ -1,5 +1,6 @@
 //! Budgets and bounds.
 
+pub mod bucket;
 pub mod hold;
 pub mod quic;
 pub mod window;

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use quinn::{Connection, ConnectionError};
-use tests::client::quic::encode;
+use tests::client::quic::{QuicTunnel, encode};
 use tests::{Gateway, Origin};
 
 use super::SOON;
 
 const FRAME_UNEXPECTED: u64 = 0x105;
 const FRAME_ERROR: u64 = 0x106;
+const EXCESSIVE_LOAD: u64 = 0x107;
 const ID_ERROR: u64 = 0x108;
 const SETTINGS_ERROR: u64 = 0x109;
 const MISSING_SETTINGS: u64 = 0x10a;
@@ -239,4 +240,35 @@ async fn a_body_of_another_length_than_its_head_says_breaks_its_stream() {
     let mut head = [0; 3];
     recv.read_exact(&mut head).await.unwrap();
     assert_eq!(head[0], 1, "HEADERS");
+}
+
+/// Opens streams that come to nothing until the connection is over.
+async fn opens_for_nothing(tunnel: &QuicTunnel, head: &[u8]) -> u32 {
+    for opened in 0..5_000 {
+        let Ok((mut send, mut recv)) = tunnel.connection.open_bi().await else { return opened };
+        if head.is_empty() {
+            send.reset(0x10c_u32.into()).ok();
+            recv.stop(0x10c_u32.into()).ok();
+        } else {
+            send.write_all(head).await.ok();
+            recv.read_to_end(1_000).await.ok();
+        }
+    }
+    panic!("5,000 streams for nothing, and still open");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_given_up_or_malformed_without_end_close_the_tunnel() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let malformed = encode(&[(":method", "CONNECT"), (":authority", "x.test:443"), (":path", "/")]);
+    for head in [&[][..], &malformed] {
+        let tunnel = gateway.browser().quic().await.unwrap();
+        let opened = opens_for_nothing(&tunnel, head).await;
+        assert!(opened >= 256, "a window full of tabs is closed at once: {opened}");
+        assert_eq!(closed(&tunnel.connection).await, EXCESSIVE_LOAD);
+    }
+    let event = gateway.await_event("acme", |it| it["error"] == "http3_flood").await;
+    assert_eq!((&event["type"], &event["error_side"]), (&"session".into(), &"client".into()));
+    assert_eq!(origin.connections().len(), 0);
 }

@@ -48,8 +48,8 @@ pub const TARGETS: [Target; 25] = [
     ("dtls12", dtls12_server),
     ("openconnect_frames", openconnect_frames),
     ("openconnect_request", openconnect_request),
+    ("quic_frames", quic_packet),
     ("quic_initial", quic_initial_datagrams),
-    ("quic_frames", quic_packet_frames),
 ];
 
 pub fn http1_request(data: &[u8]) {

@@ -41,6 +41,8 @@ pub struct Http3 {
     left: Option<u64>,
     outgoing: Outgoing,
     stopped: Option<Stopped>,
+    /// It has its answer, or is counted as one that will not have it.
+    settled: bool,
 }
 
 type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
@@ -81,6 +83,7 @@ impl Http3 {
             left: None,
             outgoing: Outgoing::new(send),
             stopped: None,
+            settled: false,
         }
     }
 
@@ -137,12 +140,20 @@ impl Http3 {
     /// Says why there is no answer to what was no request.
     async fn tell(&mut self, unreadable: Unreadable) {
         let Some(status) = unreadable.status() else {
+            self.given_up();
             return self.reset(unreadable.code());
         };
         self.outgoing.head(status, &Fields::new());
         self.outgoing.begin(Length::None, true);
         // The client may be gone.
         drop(timeout(HEAD_TIME_MAX, poll_fn(|context| self.outgoing.poll_room(context))).await);
+    }
+
+    /// The client wants no answer any more, or has no right to one.
+    fn given_up(&mut self) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.owner.given_up();
+        }
     }
 
     /// The next thing on the stream; `None` at its end.
@@ -155,7 +166,10 @@ impl Http3 {
             }
             let mut chunk = [0; CHUNK_BYTES_MAX];
             let mut buffer = ReadBuf::new(&mut chunk);
-            ready!(self.receive.poll_read_buf(context, &mut buffer)).map_err(io::Error::from)?;
+            if let Err(error) = ready!(self.receive.poll_read_buf(context, &mut buffer)) {
+                self.given_up();
+                return Poll::Ready(Err(error.into()));
+            }
             if buffer.filled().is_empty() {
                 return Poll::Ready(match self.frames.finish() {
                     Ok(()) => Ok(None),
@@ -173,6 +187,7 @@ impl Http3 {
 
     /// The message is malformed, the connection goes on (RFC 9114 section 4.1.2).
     fn malformed(&mut self) -> io::Error {
+        self.given_up();
         self.reset(Code::MESSAGE_ERROR);
         io::ErrorKind::InvalidData.into()
     }
@@ -233,6 +248,7 @@ impl Http3 {
         let bodiless = is_head
             || matches!(response.status, 204 | 304)
             || matches!(response.body, Length::None | Length::Exact(0));
+        self.settled = true;
         self.outgoing.head(response.status, &response.fields);
         self.outgoing.begin(response.body, bodiless);
     }
@@ -248,6 +264,7 @@ impl Http3 {
                 Poll::Pending
             }
             Ok(Some(_)) | Err(_) => {
+                self.given_up();
                 self.stopped = Some(Box::pin(std::future::ready(Ok(Some(VarInt::from_u32(0))))));
                 Poll::Ready(())
             }

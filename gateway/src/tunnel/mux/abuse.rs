@@ -1,15 +1,15 @@
 //! What a peer may cost without moving data: resets, and frames that only ask for attention.
 
-use std::time::Duration;
-
 use gateway_proto::h2::{Code, Fault};
 use tokio::time::Instant;
 
+use crate::limit::bucket::Bucket;
+
 /// Streams given up before an answer, or broken by a violation, in one burst (CVE-2023-44487,
 /// CVE-2025-8671). A browser that closes a window full of tabs stays below.
-const RESETS_BURST: u32 = 256;
+pub(in crate::tunnel) const RESETS_BURST: u32 = 256;
 /// Such streams per second in the long run.
-const RESETS_PER_SECOND: u32 = 32;
+pub(in crate::tunnel) const RESETS_PER_SECOND: u32 = 32;
 
 /// Attention in one burst, in units of one WINDOW_UPDATE.
 const CHATTER_BURST: u32 = 10_000;
@@ -36,37 +36,6 @@ pub(super) const DATA_CREDIT: u32 = 3;
 /// DATA with this many bytes or fewer is thin: below any record of an inner protocol.
 pub(super) const THIN_DATA_BYTES: u32 = 8;
 
-/// A leaky bucket of tokens.
-#[derive(Debug)]
-struct Bucket {
-    tokens: u32,
-    burst: u32,
-    interval: Duration,
-    at: Instant,
-}
-
-impl Bucket {
-    fn new(burst: u32, per_second: u32, now: Instant) -> Self {
-        Self { tokens: burst, burst, interval: Duration::from_secs(1) / per_second, at: now }
-    }
-
-    fn spend(&mut self, cost: u32, now: Instant) -> bool {
-        if self.tokens < cost {
-            let earned =
-                now.saturating_duration_since(self.at).as_nanos() / self.interval.as_nanos();
-            self.credit(u32::try_from(earned).unwrap_or(u32::MAX));
-            self.at = now;
-        }
-        let left = self.tokens.checked_sub(cost);
-        self.tokens = left.unwrap_or(0);
-        left.is_some()
-    }
-
-    fn credit(&mut self, tokens: u32) {
-        self.tokens = self.tokens.saturating_add(tokens).min(self.burst);
-    }
-}
-
 /// Both budgets of one connection.
 #[derive(Debug)]
 pub(super) struct Patience {
@@ -76,6 +45,7 @@ pub(super) struct Patience {
 
 impl Patience {
     pub(super) fn new(now: Instant) -> Self {
+        let now = now.into_std();
         Self {
             resets: Bucket::new(RESETS_BURST, RESETS_PER_SECOND, now),
             chatter: Bucket::new(CHATTER_BURST, CHATTER_PER_SECOND, now),
@@ -84,12 +54,12 @@ impl Patience {
 
     /// Pays for a stream that was work for nothing.
     pub(super) fn reset(&mut self, now: Instant) -> Result<(), Fault> {
-        calm(self.resets.spend(1, now), "too many streams given up")
+        calm(self.resets.spend(1, now.into_std()), "too many streams given up")
     }
 
     /// Pays for a frame that moves nothing.
     pub(super) fn attend(&mut self, cost: u32, now: Instant) -> Result<(), Fault> {
-        calm(self.chatter.spend(cost, now), "too many frames that move nothing")
+        calm(self.chatter.spend(cost, now.into_std()), "too many frames that move nothing")
     }
 
     pub(super) fn credit(&mut self, tokens: u32) {

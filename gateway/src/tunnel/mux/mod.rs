@@ -19,6 +19,7 @@ mod tests;
 mod upkeep;
 mod windows;
 
+pub(super) use abuse::{RESETS_BURST, RESETS_PER_SECOND};
 pub use driver::Driver;
 pub use ending::{Ending, StreamFault};
 pub use gateway_proto::h2::Code;

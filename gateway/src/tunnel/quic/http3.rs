@@ -47,6 +47,11 @@ impl Owner {
         self.0.fail(fault)
     }
 
+    /// A stream was work for nothing; too many end the connection.
+    pub fn given_up(&self) {
+        self.0.given_up();
+    }
+
     /// A stream has said all: a connection that is to be closed waits until the client has it.
     pub fn deliver_rest(&self, stream: &SendStream) {
         self.0.deliver_rest(stream);

@@ -38,10 +38,15 @@ pub(super) async fn read(arriving: Arriving) -> Option<Request> {
             let responder = Responder(QuicStream::new(begun));
             drop(responder.finish(431, &Fields::new(), Bytes::new()).await);
         }
-        Ok(Err(code)) => QuicStream::new(begun).reset(code),
-        Err(_) => QuicStream::new(begun).reset(Code::REQUEST_INCOMPLETE),
+        Ok(Err(code)) => give_up(begun, code),
+        Err(_) => give_up(begun, Code::REQUEST_INCOMPLETE),
     }
     None
+}
+
+fn give_up(begun: Begun, code: Code) {
+    begun.arriving.shared.given_up();
+    QuicStream::new(begun).reset(code);
 }
 
 impl Request {
@@ -99,7 +104,7 @@ impl Responder {
     /// # Errors
     /// Where the client has given the stream up.
     pub async fn respond(mut self, status: u16, fields: &Fields) -> io::Result<QuicStream> {
-        self.0.put(encode(status, fields)).await?;
+        self.answer(status, fields).await?;
         Ok(self.0)
     }
 
@@ -114,12 +119,18 @@ impl Responder {
     /// # Errors
     /// Where the client has given the stream up.
     pub async fn finish(mut self, status: u16, fields: &Fields, body: Bytes) -> io::Result<()> {
-        self.0.put(encode(status, fields)).await?;
+        self.answer(status, fields).await?;
         if !body.is_empty() {
             self.0.write_chunk(body).await?;
         }
         self.0.finish();
         Ok(())
+    }
+
+    async fn answer(&mut self, status: u16, fields: &Fields) -> io::Result<()> {
+        let sent = self.0.put(encode(status, fields)).await;
+        // It wants no answer any more.
+        sent.inspect_err(|_| self.0.given_up())
     }
 
     /// Refuses the request with `code`, without a response.

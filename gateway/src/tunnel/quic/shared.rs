@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_proto::h3::{Code, Fault, Settings};
 use parking_lot::Mutex;
@@ -12,7 +12,9 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::super::mux::{RESETS_BURST, RESETS_PER_SECOND};
 use super::datagrams::Inlets;
+use crate::limit::bucket::Bucket;
 
 /// What a stream said last is with its client by then, or its client is gone.
 const DELIVERY_TIME_MAX: Duration = Duration::from_secs(5);
@@ -31,6 +33,7 @@ pub(super) struct Shared {
     pub(super) leaving: AtomicBool,
     /// Streams that are done, and of which the client has not yet got all.
     pub(super) delivering: TaskTracker,
+    resets: Mutex<Bucket>,
 }
 
 /// Streams that there may be one of (RFC 9114 section 6.2.1, RFC 9204 section 4.2).
@@ -51,6 +54,7 @@ impl Shared {
             inlets: Mutex::default(),
             leaving: AtomicBool::new(false),
             delivering: TaskTracker::new(),
+            resets: Mutex::new(Bucket::new(RESETS_BURST, RESETS_PER_SECOND, Instant::now())),
         }
     }
 
@@ -60,6 +64,16 @@ impl Shared {
         let _first = self.fault.set(fault);
         self.connection.close(number(fault.code), fault.why.as_bytes());
         io::Error::new(io::ErrorKind::ConnectionAborted, fault)
+    }
+
+    /// A stream was work for nothing: given up before its answer, or malformed. Too many of them end the
+    /// connection, as over HTTP/2.
+    pub(super) fn given_up(&self) {
+        if !self.resets.lock().spend(1, Instant::now()) {
+            let fault = Fault::new(Code::EXCESSIVE_LOAD, "too many streams given up");
+            // Whoever reads a stream meets it there.
+            drop(self.fail(fault));
+        }
     }
 
     /// A stream has said all: a connection that is to be closed waits until the client has it.

@@ -107,6 +107,11 @@ impl QuicStream {
         }
     }
 
+    /// Counts a stream that came to nothing.
+    pub(super) fn given_up(&self) {
+        self.begun.arriving.shared.given_up();
+    }
+
     /// What follows the head: a tunnel's bytes, or a body of so many.
     pub(super) fn follow(&mut self, tunnel: bool, length: Option<u64>) {
         self.tunnel = tunnel;
@@ -158,6 +163,7 @@ impl QuicStream {
     }
 
     fn malformed(&mut self) -> io::Error {
+        self.given_up();
         self.reset(Code::MESSAGE_ERROR);
         io::Error::new(io::ErrorKind::InvalidData, "a body of another length than its head says")
     }
