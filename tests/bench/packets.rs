@@ -1,5 +1,5 @@
-//! Inner connections over a bad network: user space's TCP and the kernel's, beside Linux on the same link,
-//! and pages over DTLS beside the TLS tunnel. Prints; asserts nothing. Needs root.
+//! Inner connections over a bad network: user space's TCP and the kernel's, beside Linux on the same link.
+//! Prints; asserts nothing. Needs root.
 //!
 //! `SLUICE_BIN` names the gateway to measure, a release build. `SLUICE_BENCH_RUNS` (5) is how often each is
 //! measured; they take turns, so that all meet the same machine.
@@ -9,15 +9,14 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::net::sockopt::set_tcp_congestion;
-use tests::client::carrier::{Carrier, PacketTunnel};
+use tests::client::carrier::Carrier;
 use tests::client::dtls::DtlsTo;
 use tests::client::packet::Addresses;
-use tests::client::tunnel::Tunnel;
 use tests::gateway::Browser;
 use tests::link::Impairment;
 use tests::namespace::Namespace;
 use tests::openconnect::Openconnect;
-use tests::{BoxStream, Gateway, Http, Identity, Origin};
+use tests::{Gateway, Identity, Origin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
@@ -25,25 +24,21 @@ use tokio::runtime::Runtime;
 const DELAY: Duration = Duration::from_millis(20);
 const LOSS: f64 = 0.01;
 const SEED: u64 = 5;
+/// A slow link, bits a second.
+const SLOW: u64 = 20_000_000;
 /// Of one download, from its first byte asked for.
 const SPAN: Duration = Duration::from_secs(5);
 /// The receiving client is not to be what limits.
 const BUFFER_BYTES: usize = 4 << 20;
 const OWN: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
-/// Page-like loads at once, and how often each is repeated.
-const LOADS: usize = 32;
-const REPEATED: usize = 3;
-/// A page and what it needs, bytes.
-const PAGE: usize = 60_000;
-const PARTS: [usize; 10] =
-    [5_000, 10_000, 10_000, 20_000, 20_000, 30_000, 40_000, 60_000, 80_000, 100_000];
 /// What begins no protocol that is looked into.
 const HELLO: &[u8] = b"SSH-2.0-bench\r\n";
 
 /// Everything but the link.
 struct World {
     namespace: Namespace,
-    origin: Origin,
+    /// Gateways trust its certificates.
+    _origin: Origin,
     user: Gateway,
     kernel: Gateway,
     /// Gives as much as is taken; by congestion control.
@@ -63,9 +58,12 @@ fn main() {
         println!("\n{DELAY:?} each way, {} % loss", loss * 100.0);
         downloads(&world, runs);
     }
-    world.namespace.impair(Impairment::none().delay(DELAY).loss(LOSS));
-    println!("\n{LOADS} page-like loads at once, {DELAY:?} each way, {} % loss", LOSS * 100.0);
-    pages(&world, runs);
+    for queue_ms in [10, 40, 200] {
+        let queue_bytes = SLOW as usize / 8 * queue_ms / 1_000;
+        world.namespace.impair(Impairment::none().delay(DELAY).rate(SLOW, queue_bytes));
+        println!("\nat once on {SLOW} bit/s with a queue of {queue_ms} ms, {DELAY:?} each way");
+        beside(&world, runs);
+    }
     // Threads of the runtime must not outlive what they use.
     runtime.block_on(async { drop(world) });
 }
@@ -87,7 +85,7 @@ impl World {
             sources.push((congestion, listener.local_addr().unwrap()));
             tokio::spawn(give(listener));
         }
-        Self { namespace, origin, user, kernel, sources }
+        Self { namespace, _origin: origin, user, kernel, sources }
     }
 
     fn gateway(&self, backend: Backend) -> &Gateway {
@@ -116,13 +114,15 @@ enum Backend {
 #[derive(Clone, Copy)]
 enum Way {
     Linux(&'static str),
+    Quic,
     Dtls(Backend),
     Openconnect(Backend),
 }
 
-const WAYS: [(&str, Way); 6] = [
+const WAYS: [(&str, Way); 7] = [
     ("Linux, cubic", Way::Linux("cubic")),
     ("Linux, BBR", Way::Linux("bbr")),
+    ("QUIC", Way::Quic),
     ("DTLS, user", Way::Dtls(Backend::User)),
     ("DTLS, kernel", Way::Dtls(Backend::Kernel)),
     ("openconnect, user", Way::Openconnect(Backend::User)),
@@ -141,12 +141,12 @@ async fn give(listener: TcpListener) {
 }
 
 /// Mbit/s of a stream whose other end gives what is taken.
-async fn take(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin) -> f64 {
+async fn take(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, span: Duration) -> f64 {
     stream.write_all(HELLO).await.unwrap();
     let begun = Instant::now();
     let mut buffer = vec![0; 256 << 10];
     let mut got = 0_usize;
-    while let Some(left) = SPAN.checked_sub(begun.elapsed()) {
+    while let Some(left) = span.checked_sub(begun.elapsed()) {
         match tokio::time::timeout(left, stream.read(&mut buffer)).await {
             Ok(Ok(length)) if length > 0 => got += length,
             Ok(other) => panic!("the download ended: {other:?}"),
@@ -178,14 +178,21 @@ fn download(world: &World, way: Way) -> f64 {
         Way::Linux(congestion) => {
             let source = world.sources.iter().find(|(name, _)| *name == congestion);
             let direct = (world.namespace.gateway(), source.unwrap().1.port());
-            world.inside(async || take(TcpStream::connect(direct).await.unwrap()).await)
+            world.inside(async || take(TcpStream::connect(direct).await.unwrap(), SPAN).await)
+        }
+        Way::Quic => {
+            let (browser, authority) = quic(world);
+            world.inside(async || {
+                let tunnel = browser.quic().await.unwrap();
+                take(tunnel.open(&authority).await.unwrap(), SPAN).await
+            })
         }
         Way::Dtls(backend) => {
             let to = dtls(world, backend);
             world.inside(async || {
                 let tunnel = to.connect().await.unwrap();
                 tunnel.carried_by(Carrier::Datagrams, SPAN).await.unwrap();
-                take(tunnel.stack().connect(origin).await.unwrap()).await
+                take(tunnel.stack().connect(origin).await.unwrap(), SPAN).await
             })
         }
         Way::Openconnect(backend) => {
@@ -194,10 +201,37 @@ fn download(world: &World, way: Way) -> f64 {
             let bob = gateway.enroll("acme", "bob@acme.test", "laptop-2");
             let client = Openconnect::connect(&world.namespace, gateway, &bob, &[]);
             client.wait_for("Established DTLS connection", SPAN);
-            let rate = world.inside(async || take(TcpStream::connect(origin).await.unwrap()).await);
+            let stream = async || TcpStream::connect(origin).await.unwrap();
+            let rate = world.inside(async || take(stream().await, SPAN).await);
             drop(client);
             rate
         }
+    }
+}
+
+/// How to reach a source through a QUIC tunnel.
+fn quic(world: &World) -> (Browser, String) {
+    let browser = world.user.browser().through(outside(world, &world.user));
+    (browser, format!("site.test:{}", world.sources[1].1.port()))
+}
+
+/// A QUIC tunnel and a TCP connection of Linux on one slow link: what each gets.
+fn beside(world: &World, runs: usize) {
+    for (congestion, source) in &world.sources {
+        let direct = (world.namespace.gateway(), source.port());
+        let mut shares = Vec::new();
+        for _ in 0..runs {
+            let (browser, authority) = quic(world);
+            shares.push(world.inside(async || {
+                let tunnel = browser.quic().await.unwrap();
+                let carried = tunnel.open(&authority).await.unwrap();
+                let plain = TcpStream::connect(direct).await.unwrap();
+                tokio::join!(take(carried, 3 * SPAN), take(plain, 3 * SPAN))
+            }));
+        }
+        let shares: Vec<_> =
+            shares.iter().map(|(quic, tcp)| format!("{quic:.1} and {tcp:.1}")).collect();
+        println!("QUIC and {congestion}: {} Mbit/s", shares.join(", "));
     }
 }
 
@@ -213,110 +247,4 @@ fn dtls(world: &World, backend: Backend) -> DtlsTo {
     let mut to = to.unwrap().addresses(Addresses::of(OWN)).without_fallback();
     to.buffer_bytes = BUFFER_BYTES;
     to
-}
-
-/// What carries pages.
-enum Carriage {
-    Dtls(PacketTunnel),
-    Tls(tokio::sync::Mutex<Tunnel>),
-}
-
-impl Carriage {
-    async fn open(&self, origin: SocketAddr, authority: &str) -> BoxStream {
-        match self {
-            Self::Dtls(tunnel) => Box::new(tunnel.stack().connect(origin).await.unwrap()),
-            Self::Tls(tunnel) => {
-                // A clone opens while others do.
-                let mut tunnel = match &*tunnel.lock().await {
-                    Tunnel::Http2(requests, end) => Tunnel::Http2(requests.clone(), end.clone()),
-                    Tunnel::Http1(_) => panic!("one stream only"),
-                };
-                tunnel.open(authority).await.unwrap()
-            }
-        }
-    }
-}
-
-fn pages(world: &World, runs: usize) {
-    let ways = ["TLS, cubic", "TLS, BBR", "DTLS, user", "DTLS, kernel"];
-    let mut spans = ways.map(|_| Vec::new());
-    let mut worst = ways.map(|_| Vec::new());
-    for _ in 0..runs {
-        for (number, way) in ways.iter().enumerate() {
-            let mut run = page_loads(world, way);
-            run.sort();
-            worst[number].push(at(&run, 95));
-            spans[number].append(&mut run);
-        }
-    }
-    for ((name, spans), worst) in ways.iter().zip(&mut spans).zip(&mut worst) {
-        spans.sort();
-        worst.sort();
-        println!(
-            "{name:12} p50 {:?}, p95 {:?}, p99 {:?} of {} loads; p95 of the runs {worst:?}",
-            at(spans, 50),
-            at(spans, 95),
-            at(spans, 99),
-            spans.len()
-        );
-    }
-}
-
-fn at(spans: &[Duration], percent: usize) -> Duration {
-    let micros = spans[spans.len() * percent / 100].as_micros();
-    Duration::from_millis(u64::try_from(micros / 1_000).unwrap())
-}
-
-fn page_loads(world: &World, way: &str) -> Vec<Duration> {
-    let backend = if way == "DTLS, kernel" { Backend::Kernel } else { Backend::User };
-    let gateway = world.gateway(backend);
-    let browser = gateway.browser().http(Http::Two).through(outside(world, gateway));
-    let to = dtls(world, backend);
-    let congestion = if way == "TLS, cubic" { "cubic" } else { "bbr" };
-    world.namespace.congestion(congestion);
-    let origin = SocketAddr::from((world.namespace.origin(), world.origin.port()));
-    let authority = format!("site.test:{}", world.origin.port());
-    let is_tls = way.starts_with("TLS");
-    world.inside(async || {
-        let carriage = if is_tls {
-            Carriage::Tls(browser.tunnel().await.unwrap().into())
-        } else {
-            let tunnel = to.connect().await.unwrap();
-            tunnel.carried_by(Carrier::Datagrams, SPAN).await.unwrap();
-            Carriage::Dtls(tunnel)
-        };
-        let carriage = std::sync::Arc::new(carriage);
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..LOADS {
-            let (carriage, browser) = (std::sync::Arc::clone(&carriage), browser.clone());
-            let authority = authority.clone();
-            tasks.spawn(async move {
-                let mut spans = Vec::new();
-                for _ in 0..REPEATED {
-                    let begun = Instant::now();
-                    load(&carriage, &browser, origin, &authority).await;
-                    spans.push(begun.elapsed());
-                }
-                spans
-            });
-        }
-        tasks.join_all().await.concat()
-    })
-}
-
-/// One page on a connection of its own, and then all its parts at once.
-async fn load(carriage: &Carriage, browser: &Browser, origin: SocketAddr, authority: &str) {
-    let stream = carriage.open(origin, authority).await;
-    let mut inner = browser.inner(stream, authority).await.unwrap();
-    let page = inner.get(&format!("/bytes/{PAGE}")).await.unwrap();
-    assert_eq!(page.body.len(), PAGE);
-    let mut parts = tokio::task::JoinSet::new();
-    for bytes in PARTS {
-        let mut inner = inner.share().unwrap();
-        parts.spawn(async move {
-            let part = inner.get(&format!("/bytes/{bytes}")).await.unwrap();
-            assert_eq!(part.body.len(), bytes);
-        });
-    }
-    parts.join_all().await;
 }

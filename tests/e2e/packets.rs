@@ -245,6 +245,50 @@ async fn other_datagrams_pass_by_policy_and_quic_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn closed_connections_hold_no_buffers_though_their_client_never_says_its_last_word() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let tunnel = dtls(&gateway, &gateway.alice()).await;
+    let own = SocketAddr::from((OWN, 4_000));
+    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, origin.port()));
+    let mut seen = tunnel.stack().observe();
+    let mut next = async || loop {
+        let packet = tokio::time::timeout(SOON, seen.recv()).await.unwrap().unwrap();
+        let Some(header) = wire::read(&packet).and_then(|it| it.tcp()) else { continue };
+        assert!(!header.rst(), "reset");
+        return (header.seq_number().0.cast_unsigned(), header.syn(), header.fin());
+    };
+    tunnel.stack().inject(wire::tcp(own, target, &wire::Segment::syn(1))).await.unwrap();
+    let (first, is_syn, _) = next().await;
+    assert!(is_syn);
+    let before = held(&gateway, |bytes| bytes > 0.0).await;
+    let segment = |control| wire::Segment {
+        control,
+        sequence: 2,
+        acknowledges: Some(first + 1),
+        payload: &[],
+    };
+    // It opens the connection and closes it, and takes no notice of the other end's close.
+    let end = wire::tcp(own, target, &segment(wire::TcpControl::Fin));
+    tunnel.stack().inject(end).await.unwrap();
+    while !next().await.2 {}
+    held(&gateway, |bytes| bytes < before / 100.0).await;
+}
+
+/// The memory that is set aside for tunnels' streams, once it is as wanted.
+async fn held(gateway: &Gateway, wanted: impl Fn(f64) -> bool) -> f64 {
+    let begun = Instant::now();
+    loop {
+        let bytes = gateway.metric("sluice_window_bytes", &[]).await.unwrap_or(0.0);
+        if wanted(bytes) {
+            return bytes;
+        }
+        assert!(begun.elapsed() < 3 * SOON, "{bytes} bytes are still set aside");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn forged_sources_and_fragments_go_nowhere() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin);

@@ -35,6 +35,10 @@ impl Namespace {
     pub fn behind(impairment: Impairment, seed: u64) -> Self {
         Self::with(|here, there, name| {
             let wire = Wire::between(here, there, impairment, seed);
+            // What is lost the wire decides, and not a thread that had no processor for a moment.
+            for end in [here, there] {
+                run("ip", &["link", "set", end, "txqueuelen", "10000"]);
+            }
             run("ip", &["link", "set", there, "netns", name]);
             Some(wire)
         })

@@ -28,6 +28,12 @@ use crate::tunnel::link::Link;
 const OPENING_TIME_MAX: Duration = Duration::from_secs(10);
 /// Data that nobody acknowledges for this long has no reader (RFC 9293 section 3.8.3, R2).
 const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(120);
+/// A client that has all of the data says so of our end too within this.
+const LAST_WORD_TIME_MAX: Duration = Duration::from_secs(10);
+/// A client that does not close what we have closed (as in the kernel's network).
+const CLOSED_TIME_MAX: Duration = Duration::from_secs(120);
+/// How often such a client is looked at.
+const CLOSED_LOOK: Duration = Duration::from_secs(30);
 
 /// Windows are rounded to less than this: 2^4 bytes for our buffers.
 const EDGE_BYTES: usize = 64;
@@ -65,6 +71,10 @@ struct Inner {
     armed: Option<Instant>,
     /// Somebody was told that it is open.
     announced: bool,
+    /// Nobody has the stream any more.
+    left: bool,
+    /// Since when the client of such a connection has all that was written.
+    delivered: Option<Instant>,
 }
 
 /// What a poll came to.
@@ -110,6 +120,8 @@ impl Connection {
             writer: None,
             armed: None,
             announced: false,
+            left: false,
+            delivered: None,
         };
         Some(Arc::new(Self {
             ends,
@@ -157,6 +169,9 @@ impl Connection {
     }
 
     fn poll(self: &Arc<Self>, state: &mut Inner) -> Stage {
+        if state.is_forsaken() {
+            state.with(|socket| socket.abort());
+        }
         loop {
             state.device.blocked = false;
             let now = self.timers.now();
@@ -199,14 +214,27 @@ impl Inner {
         self.sockets.with_dependent_mut(|_, sockets| act(sockets.get_mut(handle)))
     }
 
+    /// Whether nothing will come of its end: its client has everything and does not say the last word.
+    fn is_forsaken(&mut self) -> bool {
+        let Some(since) = self.delivered else { return false };
+        let state = self.with(|socket| socket.state());
+        let most = if state == State::FinWait2 { CLOSED_TIME_MAX } else { LAST_WORD_TIME_MAX };
+        since.elapsed() >= most
+    }
+
     /// Wakes whoever can go on, and says where the connection stands.
     fn after(&mut self) -> Stage {
         let Standing { state, readable, sendable, queued } = self.with(|it| Standing::of(it));
         let opened =
             !self.announced && !matches!(state, State::Listen | State::SynReceived | State::Closed);
-        if opened {
-            self.announced = true;
-            self.with(|socket| socket.set_timeout(Some(UNACKNOWLEDGED_TIME_MAX.into())));
+        self.announced |= opened;
+        if self.announced {
+            // Only of data: smoltcp's timeout counts where there is nothing to acknowledge, too.
+            let patience = (queued > 0).then_some(UNACKNOWLEDGED_TIME_MAX.into());
+            self.with(|socket| socket.set_timeout(patience));
+        }
+        if self.left && queued == 0 {
+            self.delivered.get_or_insert_with(Instant::now);
         }
         self.flight.acknowledged(queued, Instant::now());
         if readable && let Some(reader) = self.reader.take() {
@@ -220,6 +248,8 @@ impl Inner {
         match state {
             // One that was reset while it opened listens again: nobody comes back to it.
             State::Closed | State::Listen => Stage::Over,
+            // What still comes is answered with a reset; the memory is worth more than a quiet port.
+            State::TimeWait if self.left => Stage::Over,
             State::SynReceived => Stage::Opening,
             _ if opened => Stage::Opened,
             _ => Stage::Open,
@@ -383,7 +413,11 @@ impl Drop for InnerTcp {
         let flow = Arc::clone(&self.flow);
         let mut state = flow.state.lock();
         (state.reader, state.writer) = (None, None);
+        state.left = true;
         state.with(|socket| {
+            // Nothing of ours comes that an acknowledgement could wait for.
+            socket.set_ack_delay(None);
+            socket.set_keep_alive(Some(CLOSED_LOOK.into()));
             if socket.recv_queue() > 0 {
                 socket.abort();
             } else {
@@ -395,3 +429,6 @@ impl Drop for InnerTcp {
         self.told(stage);
     }
 }
+
+#[cfg(test)]
+mod tests;

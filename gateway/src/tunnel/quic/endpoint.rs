@@ -9,6 +9,7 @@ use quinn::{
     Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt,
 };
 
+use super::congestion::Congestion;
 use super::crypto::{Chooser, Meeting, Seen};
 use super::ids::Generator;
 use super::keys::QuicKeys;
@@ -103,6 +104,7 @@ fn transport() -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(WINDOW_BYTES_MIN))
         .send_window(WINDOW_BYTES_MIN.into())
+        .congestion_controller_factory(Arc::new(Congestion::default()))
         .keep_alive_interval(Some(KEEP_ALIVE))
         .max_idle_timeout(IdleTimeout::try_from(SILENCE_MAX).ok())
         .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER_BYTES))

@@ -6,6 +6,7 @@
 //! 4. The request is answered, and its stream carries bytes: [`QuicStream`], or datagrams:
 //!    [`Datagrams`].
 
+mod congestion;
 mod crypto;
 mod datagrams;
 mod ending;

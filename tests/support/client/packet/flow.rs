@@ -186,6 +186,8 @@ impl TcpFlow {
 
     /// Sends no more than what was written, then FIN.
     pub fn close(&mut self) {
+        // Nobody is left to wait for a late acknowledgement of the peer's end.
+        self.socket_mut().set_ack_delay(None);
         self.socket_mut().close();
     }
 

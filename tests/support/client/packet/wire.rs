@@ -5,8 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     IcmpRepr, Icmpv4Packet, Icmpv4Repr, Icmpv6Packet, Icmpv6Repr, IpProtocol, IpRepr, Ipv4Packet,
-    Ipv6Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
+    Ipv6Packet, TcpPacket, TcpRepr, TcpSeqNumber, UdpPacket, UdpRepr,
 };
+
+pub use smoltcp::wire::TcpControl;
 
 const HOP_LIMIT: u8 = 64;
 

@@ -6,7 +6,7 @@ mod stream;
 mod udp;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -29,6 +29,8 @@ use crate::pki::Chain;
 
 /// Field sections of the gateway's answers.
 const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Room for bursts, as programs ask for that have many streams.
+const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// Unread datagrams of one flow.
 const DATAGRAMS_MAX: usize = 1024;
 
@@ -77,7 +79,13 @@ impl QuicTo {
             .receive_window((16_u32 << 20).into())
             .max_concurrent_uni_streams(8_u32.into());
         config.transport_config(Arc::new(transport));
-        Ok(Self { address, name: name.to_owned(), endpoint: endpoint()?, config, datagrams: true })
+        Ok(Self {
+            address,
+            name: name.to_owned(),
+            endpoint: endpoint(address)?,
+            config,
+            datagrams: true,
+        })
     }
 
     /// As one that does not understand QUIC datagrams: capsules carry its flows.
@@ -92,7 +100,7 @@ impl QuicTo {
     /// # Errors
     /// Where there is no port.
     pub fn from_elsewhere(mut self) -> Result<Self, ClientError> {
-        self.endpoint = endpoint()?;
+        self.endpoint = endpoint(self.address)?;
         Ok(self)
     }
 
@@ -144,8 +152,12 @@ impl QuicTo {
     }
 }
 
-fn endpoint() -> Result<Endpoint, ClientError> {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0").map_err(ClientError::Connect)?;
+/// A socket of its own from which `to` can be reached.
+fn endpoint(to: SocketAddr) -> Result<Endpoint, ClientError> {
+    let own = if to.ip().is_loopback() { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED };
+    let socket = std::net::UdpSocket::bind((own, 0)).map_err(ClientError::Connect)?;
+    // What the system does not grant, it says by doing less.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES).ok();
     let runtime = Arc::new(quinn::TokioRuntime);
     let config = EndpointConfig::default();
     Endpoint::new(config, None, socket, runtime).map_err(ClientError::Connect)
