@@ -150,9 +150,9 @@ async fn what_is_bounded_in_tunnels_is_bounded_inside_them() {
 async fn h3_22_a_flood_of_path_challenges_is_answered_within_bounds() {
     let world = World::new().await;
     let said = world.bears(8 << 20, "challenges", &["--packets", "2000"]).await;
-    // Nothing was acknowledged, so that the congestion window stays what it is at first.
+    // Nothing was acknowledged, so that the congestion window stays what it is at first: 64 packets.
     let (sent, received) = (said["sent"].as_u64().unwrap(), said["received"].as_u64().unwrap());
-    assert!(sent > 2_000_000 && received < 64 << 10, "{said}");
+    assert!(sent > 2_000_000 && received < 96 << 10, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
