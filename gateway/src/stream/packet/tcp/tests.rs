@@ -127,10 +127,11 @@ impl Client {
     /// Opens the connection; the gateway's end of it.
     async fn open(&mut self) -> InnerTcp {
         self.talk().await;
-        match self.opened.recv().await {
-            Some(Opened::Tcp { stream: Io::Inner(stream), .. }) => stream,
-            _ => unreachable!("no connection"),
-        }
+        let opened = match self.opened.recv().await {
+            Some(Opened::Tcp { stream: Io::Inner(stream), .. }) => Some(stream),
+            _ => None,
+        };
+        opened.unwrap()
     }
 }
 
