@@ -127,10 +127,10 @@ impl Client {
     /// Opens the connection; the gateway's end of it.
     async fn open(&mut self) -> InnerTcp {
         self.talk().await;
-        let opened = self.opened.recv().await.and_then(|opened| match opened {
-            Opened::Tcp { stream: Io::Inner(stream), .. } => Some(stream),
+        let opened = match self.opened.recv().await {
+            Some(Opened::Tcp { stream: Io::Inner(stream), .. }) => Some(stream),
             _ => None,
-        });
+        };
         opened.unwrap()
     }
 }
