@@ -313,7 +313,8 @@ pub(crate) async fn messages(
     let Ok(mut stream) = jetstream.get_stream("EVENTS").await else { return Vec::new() };
     let state = stream.info().await.unwrap().state.clone();
     let mut messages = Vec::new();
-    for sequence in state.first_sequence..=state.last_sequence {
+    // One that has none yet begins at 0, which is no message's.
+    for sequence in state.first_sequence.max(1)..=state.last_sequence {
         let message = stream.get_raw_message(sequence).await.unwrap();
         let id = message.headers.get("Nats-Msg-Id").unwrap().to_string();
         let event = serde_json::from_slice(&message.payload).unwrap();

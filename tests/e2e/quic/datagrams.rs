@@ -118,7 +118,7 @@ async fn h3_30_a_flood_of_datagrams_to_a_denied_port_is_dropped_and_counted() {
     let mut datagram = vec![u8::try_from(stream.id() / 4).unwrap(), 0];
     datagram.resize(1_000, b'u');
     let mut before = 0;
-    for number in 0..60_000 {
+    for number in 0..300_000 {
         if number == 20_000 {
             before = gateway.resident_bytes();
         }
@@ -129,7 +129,8 @@ async fn h3_30_a_flood_of_datagrams_to_a_denied_port_is_dropped_and_counted() {
     let mut flow = tunnel.udp(&proxy, "echo.test", port).await.unwrap();
     assert_eq!(exchange(&mut flow, &[9]).await, [Came::Datagram(vec![b'u'; 9])]);
     let grown = gateway.resident_bytes().saturating_sub(before);
-    assert!(grown < 20 << 20, "{grown} bytes for 40 MB");
+    // What the client's congestion window lets be under way may wait between socket and connection.
+    assert!(grown < 100 << 20, "{grown} bytes for 280 MB");
     let dropped = async |reason: &str| {
         let label = format!("reason=\"{reason}\"");
         let count = gateway.metric("sluice_datagrams_dropped_total", &[&label]).await;
