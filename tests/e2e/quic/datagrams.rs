@@ -117,20 +117,21 @@ async fn h3_30_a_flood_of_datagrams_to_a_denied_port_is_dropped_and_counted() {
     assert_eq!(status, 403);
     let mut datagram = vec![u8::try_from(stream.id() / 4).unwrap(), 0];
     datagram.resize(1_000, b'u');
+    let port = echo_server().await;
+    let mut flow = tunnel.udp(&proxy, "echo.test", port).await.unwrap();
     let mut before = 0;
-    for number in 0..300_000 {
+    for number in 0..60_000 {
         if number == 20_000 {
             before = gateway.resident_bytes();
         }
         tunnel.connection.send_datagram_wait(datagram.clone().into()).await.unwrap();
+        // What is under way waits somewhere. What comes behind it says that it was looked at.
+        if number % 1_000 == 999 {
+            assert_eq!(exchange(&mut flow, &[9]).await, [Came::Datagram(vec![b'u'; 9])]);
+        }
     }
-    // It comes behind them.
-    let port = echo_server().await;
-    let mut flow = tunnel.udp(&proxy, "echo.test", port).await.unwrap();
-    assert_eq!(exchange(&mut flow, &[9]).await, [Came::Datagram(vec![b'u'; 9])]);
     let grown = gateway.resident_bytes().saturating_sub(before);
-    // What the client's congestion window lets be under way may wait between socket and connection.
-    assert!(grown < 100 << 20, "{grown} bytes for 280 MB");
+    assert!(grown < 20 << 20, "{grown} bytes for 40 MB");
     let dropped = async |reason: &str| {
         let label = format!("reason=\"{reason}\"");
         let count = gateway.metric("sluice_datagrams_dropped_total", &[&label]).await;
