@@ -175,3 +175,31 @@ async fn explain_says_what_a_country_decides() {
         assert_eq!(told["action"], action, "{told}");
     }
 }
+
+/// One connection to the explicit listener, two destinations: a record bears its own request's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_names_its_own_destination_is_recorded_with_that() {
+    let dns = names().await;
+    let origin = Origin::start().await;
+    // Goes by address, so that the first one's address is known.
+    let rules = format!(
+        "  - {{ name: no, match: {{ domain: [other.example] }}, action: block }}\n{NOT_KP}"
+    );
+    let (gateway, _places) = placed(&origin, &dns, &rules);
+    let proxy = std::fs::read_to_string(gateway.alice().file("proxy.url")).unwrap();
+    let run = Command::new("curl")
+        .args(["--silent", "--proxy", proxy.trim(), "--write-out", "%{http_code} %{num_connects};"])
+        .args([&origin.plain_url("near.example", "/hello?first"), "--output", "/dev/null"])
+        .args([&origin.plain_url("other.example", "/hello?second"), "--output", "/dev/null"])
+        .output();
+    assert_eq!(String::from_utf8_lossy(&run.unwrap().stdout), "200 1;403 0;");
+    let port = Value::from(origin.plain_port());
+    for (part, host, address) in [
+        ("?first", "near.example", Value::from("127.0.0.1")),
+        ("?second", "other.example", Value::Null),
+    ] {
+        let event = gateway.await_transaction("acme", part).await;
+        let told = (&event["host"], &event["dest_port"], &event["dest_ip"]);
+        assert_eq!(told, (&host.into(), &port, &address), "{event}");
+    }
+}

@@ -188,6 +188,9 @@ where
 {
     let Some(tenant) = flow.tenant() else { return Next::Close };
     let mut transaction = Transaction::begin(flow, &tenant, &request);
+    if let Way::Asked = way {
+        transaction.name_destination(&request);
+    }
     let url: Arc<str> =
         format!("{}://{}{}", request.scheme.as_str(), request.authority(), request.target()).into();
     transaction.record.http.url = Some(Arc::clone(&url).into());

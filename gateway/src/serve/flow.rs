@@ -142,6 +142,12 @@ impl Flow {
         seen.judged.as_ref().filter(|(judged, _)| **judged == *host).map(|(_, address)| *address)
     }
 
+    /// The next request goes elsewhere.
+    pub(super) fn forget_destination(&self) {
+        let mut seen = self.seen.lock();
+        (seen.address, seen.judged) = (None, None);
+    }
+
     pub(super) fn target(&self, scheme: Scheme) -> Target {
         Target {
             scheme,

@@ -12,7 +12,9 @@ use super::association;
 use super::flow::Flow;
 use super::message_gate::Noted;
 use super::pulse::Lines;
-use crate::event::{DlpHit, OPERATIONS_MAX, Record, RecordType, State, Text};
+use crate::event::{
+    Destination, DlpHit, HostSource, OPERATIONS_MAX, Record, RecordType, State, Text,
+};
 use crate::exchange::{Request, Version};
 use crate::ident::Blame;
 use crate::snapshot::Tenant;
@@ -27,6 +29,8 @@ pub(super) struct Transaction {
     pub(super) began: Instant,
     /// Time spent waiting for the origin or the client, which the gateway did not add.
     pub(super) waited: Duration,
+    /// Where the request itself goes, where that is not where its flow goes.
+    named: Option<(Arc<str>, u16)>,
     lines: Lines,
     alerts: SmallVec<[RuleIndex; 4]>,
     deciding: Option<RuleIndex>,
@@ -49,6 +53,20 @@ impl Transaction {
         transaction
     }
 
+    /// The request names its own destination: what is known of another one's is not its own.
+    pub(super) fn name_destination(&mut self, request: &Request) {
+        self.named = Some((request.host.text(), request.port));
+        self.flow.forget_destination();
+        self.record.destination = self.destination();
+    }
+
+    fn destination(&self) -> Destination {
+        let of_flow = self.flow.destination();
+        let Some((host, port)) = &self.named else { return of_flow };
+        let host = Some(Arc::clone(host).into());
+        Destination { host, port: Some(*port), host_source: Some(HostSource::HttpHost), ..of_flow }
+    }
+
     /// For what was no request.
     pub(super) fn unreadable(flow: &Arc<Flow>, tenant: &Arc<Tenant>) -> Self {
         let mut record = Record::now(RecordType::Transaction);
@@ -63,6 +81,7 @@ impl Transaction {
             record,
             began: Instant::now(),
             waited: Duration::ZERO,
+            named: None,
             lines: Lines::default(),
             alerts: SmallVec::new(),
             deciding: None,
@@ -208,7 +227,7 @@ impl Transaction {
     pub(super) fn refresh(&mut self) {
         self.record.tls = self.flow.tls();
         let (dns, connect, tls) = self.flow.dialled();
-        self.record.destination = self.flow.destination();
+        self.record.destination = self.destination();
         self.record.cost.dns = dns;
         self.record.cost.connect = connect;
         self.record.cost.tls = tls;
@@ -241,6 +260,7 @@ impl Transaction {
             record: self.record.clone(),
             began: self.began,
             waited: self.waited,
+            named: self.named.clone(),
             lines: self.lines.clone(),
             alerts: std::mem::take(&mut self.alerts),
             deciding: self.deciding,

@@ -87,6 +87,9 @@ async fn requests_that_name_their_own_destination_are_judged_and_sent_on() {
         let event = gateway.await_transaction("acme", &path).await;
         let told = (&event["access_method"], &event["http_version"], &event["user"]);
         assert_eq!(told, (&"quic".into(), &"HTTP/3".into(), &"alice@acme.test".into()), "{event}");
+        let port = if scheme == "http" { origin.plain_port() } else { origin.port() };
+        let told = (&event["host"], &event["dest_port"], &event["host_source"]);
+        assert_eq!(told, (&"site.test".into(), &port.into(), &"http_host".into()), "{event}");
         assert_eq!(origin.last(&path).unwrap().field("proxy-authorization"), None);
         let (status, body, _) = ask(scheme, "/closed").await;
         assert_eq!(status, 403, "{scheme}: {body}");
