@@ -356,6 +356,8 @@ pub async fn write2(
             Piece::Await(wanted) => {
                 let reached = reach(progress, *wanted).await;
                 if *wanted == Progress::Continue && reached > Progress::Continue {
+                    // Whoever resets a stream gives up what is still to come on it.
+                    reach(progress, Progress::End).await;
                     connection.frame(wire2::RST_STREAM, 0, id, &code.to_be_bytes()).await?;
                     return Err(wire1::refused());
                 }
