@@ -20,7 +20,8 @@ use super::wire2::{self, Connection, Event};
 
 /// The field by which an origin knows the shape: its index, a dot, the lane.
 pub const MARK: &str = "x-shape";
-/// How long an origin reads on behind its answer before it calls the request hung.
+/// How long an origin reads on behind its answer before it calls the request hung. It reads on too where
+/// the answer failed because the client has gone: how the request ended has arrived by then.
 const READ_ON: Duration = Duration::from_secs(15);
 
 /// What all origins of a run know and keep.
@@ -127,7 +128,7 @@ async fn serve1(stream: BoxStream, book: &Book) -> io::Result<()> {
             tokio::select! {
                 () = &mut reading => writing.await,
                 answered = &mut writing => {
-                    if answered.is_ok() {
+                    if answered.is_ok() || shape.response.ends == Ends::Properly {
                         tokio::time::timeout(READ_ON, reading).await.ok();
                     }
                     answered
@@ -240,7 +241,7 @@ async fn exchange2(
         tokio::select! {
             () = &mut reading => writing.await,
             answered = &mut writing => {
-                if answered.is_ok() {
+                if answered.is_ok() || shape.response.ends == Ends::Properly {
                     tokio::time::timeout(READ_ON, reading).await.ok();
                 }
                 answered
