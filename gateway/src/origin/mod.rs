@@ -1,6 +1,7 @@
 //! Origins: resolve, dial, verify, pool, send.
 
 pub mod dial;
+pub mod gather;
 pub mod http1;
 pub mod http2;
 mod lease;

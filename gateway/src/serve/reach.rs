@@ -7,6 +7,7 @@ use std::time::Instant;
 use policy::verdict::DialPermit;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::aside;
 use super::bypass::name_elsewhere_is_blocked;
@@ -17,6 +18,7 @@ use super::pop::Pop;
 use crate::exchange::{Scheme, Version};
 use crate::ident::Blame;
 use crate::origin::dial::{self, DialError};
+use crate::origin::gather::Gather;
 use crate::origin::pool::{Generation, PoolKey};
 use crate::origin::resolve::ResolveError;
 use crate::origin::{Lease, OriginIo, http1, http2};
@@ -261,10 +263,10 @@ pub(super) async fn open(
         seen.tls = Some(handshake);
         seen.origin = Some(facts);
     }
-    let io = OriginIo::Tls(Box::new(stream));
+    let stream = Box::new(stream);
     let lease = match version {
-        Version::Http2 => start_http2(flow, io, &key, trust).await?,
-        _ => Lease::Http1(Box::new(http1::Http1::new(io))),
+        Version::Http2 => start_http2(flow, stream, &key, trust).await?,
+        _ => Lease::Http1(Box::new(http1::Http1::new(OriginIo::Tls(stream)))),
     };
     Ok(Opened { lease, key, trust })
 }
@@ -326,7 +328,7 @@ fn version_of(facts: &OriginFacts) -> Version {
 /// Starts HTTP/2 and shares a connection that is without fault with the tenant's later exchanges.
 async fn start_http2(
     flow: &Flow,
-    io: OriginIo,
+    stream: Box<TlsStream<TcpStream>>,
     key: &PoolKey,
     trust: Trust,
 ) -> Result<Lease, Unreachable> {
@@ -336,13 +338,14 @@ async fn start_http2(
         websocket.send_replace(Some(allowed));
         tenancy.profiles.note_connect_protocol(&profile, allowed);
     };
+    let (io, turns) = Gather::new(stream);
     let (connection, driver) =
         http2::Connection::open(io, learned).await.map_err(|_| Unreachable::Http2)?;
     let ended = flow.tenancy.ended.clone();
     // Not among the tasks a drain waits for: idle connections to origins hold nobody up.
     tokio::spawn(async move {
         tokio::select! {
-            () = driver => {}
+            () = turns.run(driver) => {}
             () = ended.cancelled() => {}
         }
     });

@@ -20,8 +20,9 @@ use super::stream::{RecvHalf, SendHalf};
 use crate::limit::window::TunnelWindow;
 
 /// What a stream may have waiting for the peer's window: enough to fill several frames between
-/// two turns of its writer.
-pub(super) const SEND_BUFFER_BYTES: usize = 128 * 1024;
+/// two turns of its writer. With the heads of its eight frames it is 128 KiB, eight whole TLS records:
+/// a few bytes more would leave in a record, a system call and a segment of their own.
+pub(super) const SEND_BUFFER_BYTES: usize = 128 * 1024 - 8 * encode::HEAD_BYTES;
 
 /// The largest chunk given to a reader at once.
 const READ_MAX: usize = 64 * 1024;
