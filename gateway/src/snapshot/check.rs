@@ -32,10 +32,9 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
     for name in layout.tenant_names()? {
         let (built, found) = tenant::load(&layout, &lists, &name, Source::Live);
         problems.extend(found);
-        let dlp: Vec<&str> = built
-            .iter()
-            .flat_map(|tenant| tenant.config.content.profiles.keys().map(String::as_str))
-            .collect();
+        let dlp: Option<Vec<&str>> = built
+            .as_ref()
+            .map(|tenant| tenant.config.content.profiles.keys().map(String::as_str).collect());
         let own = built.iter().flat_map(|tenant| tenant.labels.categories());
         let own: BTreeSet<&str> = own.collect();
         let own: Vec<&str> = own.into_iter().collect();
@@ -43,7 +42,7 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
         let known = Vocabulary {
             apps: &apps,
             categories: &categories,
-            dlp: &dlp,
+            dlp: dlp.as_deref(),
             own_categories: &own,
             countries: gateway.as_ref().map(|gateway| gateway.places.names_countries()),
             catalog: catalog.as_ref(),
