@@ -175,10 +175,13 @@ fn identity(options: &Options) -> Result<Chain, String> {
 
 fn explicit(options: &Options) -> Result<Explicit, String> {
     let (name, port) = split(&options.gateway)?;
-    let credentials = match &options.proxy_url {
+    // `sluice enroll` puts it beside the certificate.
+    let beside = || options.identity.as_ref().map(|identity| identity.with_file_name("proxy.url"));
+    let file = options.proxy_url.clone().or_else(|| beside().filter(|file| file.is_file()));
+    let credentials = match file {
         None => None,
-        Some(_) => {
-            let url = text("--proxy-url", options.proxy_url.as_deref())?;
+        Some(file) => {
+            let url = text("--proxy-url", Some(&file))?;
             Explicit::from_url(&url).map_err(|error| error.to_string())?.credentials
         }
     };
