@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::recorded_app;
 use super::recorded_line::{RecordedHit, RecordedThreat};
 use crate::event::is_cut;
+use crate::verdict::file_type;
 
 /// The fields of an event line that say what happened. Others are passed over.
 #[derive(Debug, Default)]
@@ -187,9 +188,22 @@ impl Recorded<'_> {
                 SmallVec::new()
             },
             instance: std::iter::once(kind).chain(self.instance.as_deref()).collect(),
+            types: if keys.contains(Key::FileType) { self.types() } else { SmallVec::new() },
             dlp: self.dlp.iter().map(|hit| hit.profile.as_str()).collect(),
             body_unread: asks_body && recorded_app::body_unread(self, catalog),
         }
+    }
+
+    /// Types of the file, with the kinds they are of.
+    fn types(&self) -> SmallVec<[&str; 2]> {
+        let down = self.activity.as_deref() == Some("download") || !self.has_body();
+        let seen = self.file_type.is_some() || self.file_size.is_some();
+        if !seen && !down {
+            return SmallVec::new();
+        }
+        let name = self.file_name.as_deref().filter(|name| !is_cut(name));
+        let content_type = self.content_type.as_deref();
+        file_type::recorded(self.file_type.as_deref(), name, content_type, down)
     }
 
     /// What is absent from a record does not exist where the gateway always looks for it, and was
@@ -274,8 +288,11 @@ impl Recorded<'_> {
             None => Fact::Inapplicable,
         };
         let text = |value: Option<&'f str>| value.map(whole);
+        // A file was looked at, and is of no type that has a name.
+        let nothing = self.file_size.map(|_| Fact::Inapplicable);
         facts.set(Key::ContentType, by_body(text(self.content_type.as_deref())));
-        facts.set(Key::FileType, by_body(text(self.file_type.as_deref())));
+        let types = (!lists.types.is_empty()).then_some(Fact::Known(Value::Texts(&lists.types)));
+        facts.set(Key::FileType, by_body(types.or(nothing)));
         facts.set(Key::FileName, by_body(text(self.file_name.as_deref())));
         facts.set(Key::FileSize, by_body(self.file_size.map(number)));
         facts.set(Key::FromUser, by_body(text(self.from_user.as_deref())));
@@ -298,6 +315,7 @@ struct Lists<'r> {
     categories: SmallVec<[&'r str; 4]>,
     instance: SmallVec<[&'r str; 2]>,
     dlp: SmallVec<[&'r str; 1]>,
+    types: SmallVec<[&'r str; 2]>,
     body_unread: bool,
 }
 

@@ -244,7 +244,13 @@ pub const FIELDS: &[FieldDoc] = &[
         r#"[{"activity":"share","object":"plan.pdf","to_user":"bob@example.com","action":"block","rule":"no sharing"}]"#,
     ),
     field("content", "file_name", "text", "name of the file carried", r#""plan.pdf""#),
-    field("content", "file_type", "text", "type by content", r#""pdf""#),
+    field(
+        "content",
+        "file_type",
+        "text",
+        "type by content, else by name or media type",
+        r#""pdf""#,
+    ),
     field("content", "file_size", "number", "bytes of the file", "48001"),
     field(
         "content",

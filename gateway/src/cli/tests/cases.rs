@@ -23,7 +23,7 @@ cases:
     user: alice@acme.test
     headers: { Content-Type: application/octet-stream }
     body: plans
-    expect: { action: block, rule: no uploads, app: dropbox, activity: upload }
+    expect: { action: block, rule: no uploads, app: dropbox, activity: upload, instance: unknown }
   - name: the bank by day
     request: GET https://bank.test/
     time: 2026-11-23T12:00:00Z

@@ -36,7 +36,11 @@ pub(super) const ALL: &[Row] = &[
         words::confidence_level,
     ),
     made("traffic_type", "`CloudApp` where there is an `app`, else `Web`", words::traffic_type),
-    made("action", "`coach` as `useralert`, else `action`", words::action),
+    made(
+        "action",
+        "`coach` as `useralert`, with a `justification` as `proceed`; else `action`",
+        words::action,
+    ),
     field("policy", "rule"),
     number("count", 1),
 ];

@@ -90,8 +90,16 @@ pub(super) const WHO_AND_WHAT: &[Row] = &[
     field("x-cs-app-object-type", "object_type"),
     field("x-cs-app-from-user", "from_user"),
     field("x-cs-app-to-user", "to_user"),
-    made("x-policy-action", "`coach` as `useralert`, else `action`", words::action),
-    made("x-action", "`coach` as `useralert`, else `action`", words::action),
+    made(
+        "x-policy-action",
+        "`coach` as `useralert`, with a `justification` as `proceed`; else `action`",
+        words::action,
+    ),
+    made(
+        "x-action",
+        "`coach` as `useralert`, with a `justification` as `proceed`; else `action`",
+        words::action,
+    ),
     field("x-action-reason", "block_reason"),
     field("x-policy-name", "rule"),
     field("x-policy-justification-reason", "justification"),

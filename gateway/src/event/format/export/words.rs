@@ -37,9 +37,10 @@ pub(super) fn http_version(event: &Event) -> Option<Value> {
     Some(event.text("http_version")?.replace('/', "").into())
 }
 
-/// `coach` is their `useralert`.
+/// `coach` is their `useralert`; where the user went on, `proceed`.
 pub(super) fn action(event: &Event) -> Option<Value> {
     Some(match event.text("action")? {
+        "coach" if event.get("justification").is_some() => "proceed".into(),
         "coach" => "useralert".into(),
         other => other.into(),
     })
