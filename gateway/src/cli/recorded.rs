@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use policy::Policy;
 use policy::catalog::Catalog;
@@ -57,6 +58,7 @@ pub(super) struct Recorded<'l> {
     pub(super) action: Option<Cow<'l, str>>,
     pub(super) rule: Option<Cow<'l, str>>,
     pub(super) block_reason: Option<Cow<'l, str>>,
+    pub(super) total_ms: Option<f64>,
 }
 
 /// One of several operations of an exchange.
@@ -194,6 +196,13 @@ impl Recorded<'_> {
         }
     }
 
+    /// When it was judged, in seconds: a line has the time of its end.
+    fn began(&self) -> Option<i64> {
+        let written: jiff::Timestamp = self.time.parse().ok()?;
+        let took = Duration::try_from_secs_f64(self.total_ms.unwrap_or_default() / 1_000.0).ok()?;
+        Some(written.checked_sub(took).ok()?.as_second())
+    }
+
     /// Types of the file, with the kinds they are of.
     fn types(&self) -> SmallVec<[&str; 2]> {
         let down = self.activity.as_deref() == Some("download") || !self.has_body();
@@ -236,8 +245,8 @@ impl Recorded<'_> {
         facts.set(Key::DestPort, port);
         facts.set(Key::DestCountry, country(self.dest_country.as_deref()));
         if keys.contains(Key::Time) {
-            let moment = self.time.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second);
-            facts.set(Key::Time, moment.map_or(Fact::Pending, |it| Fact::Known(Value::Moment(it))));
+            let moment = self.began().map(|it| Fact::Known(Value::Moment(it)));
+            facts.set(Key::Time, moment.unwrap_or(Fact::Pending));
         }
         facts.set(Key::App, text(self.app.as_deref()));
         facts.set(Key::AppTag, texts(&lists.tags));

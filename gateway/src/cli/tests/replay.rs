@@ -85,6 +85,17 @@ fn a_file_is_of_its_kind_too_and_a_downloads_type_is_its_names() {
 }
 
 #[test]
+fn a_window_is_asked_of_the_beginning_and_not_of_the_line_that_closed_it() {
+    let text = "version: 1\nrules:\n  - { name: night, match: { time: '22:00-06:00 UTC' }, action: block }\n";
+    let mut long = upload("1", "alice@acme.test");
+    long["time"] = "2026-11-23T22:30:00.000000Z".into();
+    long["total_ms"] = json!(3_600_000.0);
+    assert_eq!(replayed(text, &[long.clone()]).len(), 0, "it began at half past nine");
+    long["total_ms"] = json!(60_000.125);
+    assert_eq!(replayed(text, &[long]).len(), 1);
+}
+
+#[test]
 fn a_text_that_was_cut_is_not_compared() {
     let text = "version: 1\nrules:\n  - { name: end, match: { url: ['*/end'] }, action: block }\n";
     let mut cut = upload("1", "alice@acme.test");
