@@ -158,13 +158,15 @@ pub(crate) fn tenant(file: &str, tree: &Node, config: &TenantConfig) -> Vec<Prob
             "`privacy.key_file`",
         );
     }
-    for (index, path) in privacy.paths.iter().enumerate() {
-        checks.require(
-            policy::Pattern::parse(path).is_some(),
-            &["privacy", "paths", &index.to_string()],
-            "`*` inside a pattern",
-            "`*` at either end only",
-        );
+    for (name, patterns) in [("paths", &privacy.paths), ("redact", &privacy.redact)] {
+        for (index, pattern) in patterns.iter().enumerate() {
+            checks.require(
+                policy::Pattern::parse(pattern).is_some(),
+                &["privacy", name, &index.to_string()],
+                "`*` inside a pattern",
+                "`*` at either end only",
+            );
+        }
     }
     categories(&mut checks, config);
     checks.problems
