@@ -143,7 +143,7 @@ fn transaction() -> Record {
         access_method: Some(AccessMethod::Tls),
         ip: Some([198, 51, 100, 7].into()),
         port: Some(51234),
-        tunnel_tls: text("TLSv1.3"),
+        tunnel_tls: text("1.3"),
         tunnel_kx: text("X25519MLKEM768"),
         binding: text("certificate"),
         ..Client::default()
@@ -154,10 +154,10 @@ fn transaction() -> Record {
     record.destination.port = Some(443);
     record.destination.sni = text("www.example.com");
     record.tls.decrypted = Some(true);
-    record.tls.client_version = text("TLSv1.3");
+    record.tls.client_version = text("1.3");
     record.tls.client_alpn = text("h2");
     record.tls.client_ja4 = text("t13d1516h2_8daaf6152771_b186095e22b6");
-    record.tls.origin_version = text("TLSv1.3");
+    record.tls.origin_version = text("1.3");
     record.tls.origin_alpn = text("h2");
     record.http.method = text("POST");
     record.http.url =

@@ -19,13 +19,13 @@ pub const ACCESS_METHODS: [&str; 5] = ["tls", "quic", "dtls", "openconnect", "ex
 /// How far content was inspected, as rules name it.
 pub const INSPECTIONS: [&str; 3] = ["full", "partial", "none"];
 
-/// Names that exist beside the policy. An empty list means that nothing is known of that kind.
+/// Names that exist beside the policy. An empty slice means that nothing is known of that kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Vocabulary<'n> {
     pub apps: &'n [&'n str],
     pub categories: &'n [&'n str],
-    /// The tenant's content profiles.
-    pub dlp: &'n [&'n str],
+    /// The tenant's content profiles, where they are known: an empty list means that there are none.
+    pub dlp: Option<&'n [&'n str]>,
     /// Categories that the tenant gives to hosts by itself.
     pub own_categories: &'n [&'n str],
     /// Whether some address database names countries, where that is known.
@@ -95,13 +95,14 @@ pub(crate) fn names(conditions: &[Condition], known: Vocabulary<'_>, problems: &
             Key::App => known.apps,
             Key::Category => known.categories,
             Key::AppTag => TAGS,
-            Key::Dlp => known.dlp,
+            Key::Dlp => known.dlp.unwrap_or_default(),
             Key::Activity => ACTIVITIES,
             Key::AccessMethod => &ACCESS_METHODS,
             Key::Inspection => &INSPECTIONS,
             _ => &[],
         };
-        if names.is_empty() {
+        let no_profiles = condition.key == Key::Dlp && known.dlp.is_some_and(<[_]>::is_empty);
+        if names.is_empty() && !no_profiles {
             continue;
         }
         for test in &condition.tests {
@@ -118,6 +119,9 @@ pub(crate) fn names(conditions: &[Condition], known: Vocabulary<'_>, problems: &
             }
             let expected = match nearest(&test.written, names.iter().copied()) {
                 Some(near) => format!("perhaps `{near}`"),
+                None if no_profiles => {
+                    "a profile under `content.profiles` of tenant.yaml".to_owned()
+                }
                 None if names.len() <= ACTIVITIES.len() => format!("one of {}", names.join(", ")),
                 None => "a name of the catalog".to_owned(),
             };

@@ -1,5 +1,7 @@
 //! Why a verdict is what it is: the deciding rule key by key, and the rules that came near.
 
+use std::cmp::Reverse;
+
 use serde::Serialize;
 
 use crate::compile::Policy;
@@ -124,7 +126,8 @@ impl Policy {
         }
         // A rule that lacks all its keys has nothing to do with this exchange.
         near.retain(|&(lacks, rule)| lacks < rule.conditions.len() || lacks == 1);
-        near.sort_by_key(|&(lacks, _)| lacks);
+        // Of two that lack as much, the one of which more holds came nearer.
+        near.sort_by_key(|&(lacks, rule)| (lacks, Reverse(rule.conditions.len())));
         let near = near.into_iter().take(NEAR_MAX).map(|(_, rule)| RuleTrace {
             keys: lacking(rule, gate, facts).collect(),
             ..head(rule)

@@ -14,7 +14,7 @@ use policy::{Policy, PolicySource, SAMPLE, Severity, Vocabulary, check, policy_s
 const KNOWN: Vocabulary<'_> = Vocabulary {
     apps: &["dropbox", "google-drive", "slack"],
     categories: policy::catalog::names::CATEGORIES,
-    dlp: &["payment-cards"],
+    dlp: Some(&["payment-cards"]),
     own_categories: &[],
     countries: Some(false),
     catalog: None,
@@ -285,6 +285,33 @@ fn a_trace_names_what_decided_and_what_was_lacking() {
 }
 
 #[test]
+fn what_came_nearer_is_told_first_and_windows_are_told_in_words() {
+    let text = "version: 1\nrules:\n  \
+        - { name: far, match: { category: [ads] }, action: block }\n  \
+        - { name: night, match: { app: [dropbox], time: { days: [sat, sun], from: \"22:00\", to: \"05:00\", zone: Europe/Berlin } }, action: block }\n  \
+        - { name: early, match: { time: { to: \"05:00\" } }, action: block }\n";
+    let policy = Policy::load("policy.yaml", text).unwrap();
+    let mut facts = Facts::new();
+    facts.set(Key::App, Fact::Known(Value::Text("dropbox")));
+    facts.set(Key::Category, Fact::Known(Value::Texts(&["cloud-storage"])));
+    // A Monday at noon.
+    facts.set(Key::Time, Fact::Known(Value::Moment(1_795_435_200)));
+    let near = policy.explain(policy::fact::Gate::RequestHead, &facts).near;
+    let told: Vec<_> = near
+        .iter()
+        .map(|rule| (rule.name.as_str(), rule.keys.first().map_or("", |key| key.wants.as_str())))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("night", "sat,sun 22:00-05:00 Europe/Berlin"),
+            ("far", "ads"),
+            ("early", "00:00-05:00 UTC")
+        ]
+    );
+}
+
+#[test]
 fn any_text_is_read_without_a_panic() {
     for text in [
         "\u{feff}version: 1",
@@ -331,6 +358,20 @@ fn rules_over_countries_that_nobody_knows_are_told() {
     assert_eq!(lines(text), told);
     let known = Vocabulary { countries: Some(true), ..KNOWN };
     assert!(check("policy.yaml", text, known).is_empty());
+}
+
+#[test]
+fn a_profile_that_no_tenant_yaml_has_is_told() {
+    let text =
+        "version: 1\nrules:\n  - { name: r, match: { dlp: [payment-card] }, action: block }\n";
+    let told = |dlp| {
+        let problems = check("policy.yaml", text, Vocabulary { dlp, ..Vocabulary::default() });
+        problems.iter().map(|it| it.expected.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(Some(&["payment-cards"])), ["perhaps `payment-cards`"]);
+    assert_eq!(told(Some(&[])), ["a profile under `content.profiles` of tenant.yaml"]);
+    assert!(told(Some(&["payment-card"])).is_empty());
+    assert!(told(None).is_empty(), "nothing is known of profiles");
 }
 
 #[test]

@@ -6,12 +6,14 @@ use tests::{Gateway, Http, Origin};
 #[tokio::test(flavor = "multi_thread")]
 async fn health_pop_ca_and_sessions_are_there() {
     let origin = Origin::start().await;
-    let gateway = Gateway::start(&origin);
+    let egress = "origin: { egress: [127.0.0.9, \"::1\"] }\n";
+    let gateway = Gateway::build(&origin).tenant("beta").settings_of("beta", egress).start();
     for path in ["/livez", "/readyz"] {
         assert_eq!(gateway.admin_get(path).await.unwrap().status, 200, "{path}");
     }
     let pop = gateway.admin_get("/v1/pop").await.unwrap().json();
-    assert_eq!(pop["name"].as_str().or(pop["pop"].as_str()), Some("test-1"), "{pop}");
+    assert_eq!((&pop["name"], &pop["pop"]), (&"test-1".into(), &"test-1".into()), "{pop}");
+    assert_eq!(pop["egress"], serde_json::json!(["127.0.0.9", "::1"]), "tenants' too: {pop}");
     assert!(pop.to_string().contains(&gateway.ports().tunnel.to_string()), "{pop}");
     let ca = gateway.admin_get("/tenants/acme/ca.pem").await.unwrap().text();
     assert_eq!(ca.trim(), gateway.alice().intercept_ca_pem.trim());
@@ -23,6 +25,12 @@ async fn health_pop_ca_and_sessions_are_there() {
     drop(tunnel);
     assert_eq!(gateway.admin_get("/v1/sessions?tenant=nobody").await.unwrap().status, 404);
     assert_eq!(gateway.admin_get("/nothing-here").await.unwrap().status, 404);
+    for (path, allowed) in [("/v1/drain", "POST"), ("/v1/explain", "POST")] {
+        let reply = gateway.admin_get(path).await.unwrap();
+        assert_eq!((reply.status, reply.field("allow")), (405, Some(allowed)), "{path}");
+    }
+    let reply = gateway.admin(tests::Request::post("/metrics", "")).await.unwrap();
+    assert_eq!((reply.status, reply.field("allow")), (405, Some("GET, HEAD")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -116,6 +116,7 @@ async fn alert_rules_look_into_bodies_beside_the_transfer() {
         let kind = "multipart/form-data; boundary=b";
         let event = send(&format!("/echo?code-{tag}"), post(kind, source)).await;
         assert_eq!(event["alerts"], json!(["watch source code"]), "{event}");
+        assert_eq!((&event["file_name"], &event["file_type"]), (&json!("a.rs"), &json!("rs")));
         // Larger than is kept: it passes, and nothing is told.
         let large = vec![b'a'; 17 << 20];
         let event = send(&format!("/upload?large-{tag}"), post("text/plain", large)).await;

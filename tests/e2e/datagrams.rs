@@ -36,6 +36,25 @@ async fn datagrams_go_out_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn datagrams_leave_from_the_tenants_egress_address() {
+    let origin = Origin::start().await;
+    let gateway =
+        Gateway::build(&origin).settings("origin: { egress: [127.0.0.9, \"::1\"] }\n").start();
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let tunnel = gateway.browser().tunnel().await.unwrap();
+    let proxy = gateway.name("acme");
+    let mut flow = UdpFlow::open(&tunnel, &proxy, "echo.test", port).await.unwrap();
+    flow.send(b"from where").await.unwrap();
+    let (_, from) = socket.recv_from(&mut [0; 64]).await.unwrap();
+    assert_eq!(from.ip().to_string(), "127.0.0.9");
+    drop(flow);
+    let event =
+        gateway.await_event("acme", |one| one["type"] == "flow" && one["dest_port"] == port).await;
+    assert_eq!(event["egress_ip"], "127.0.0.9", "{event}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sd_18_datagrams_to_private_addresses_are_refused() {
     let origin = Origin::start().await;
     let gateway = Gateway::build(&origin).allow_private("[]").start();

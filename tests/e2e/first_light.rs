@@ -63,6 +63,9 @@ async fn a_transaction_is_recorded_with_who_where_and_what() {
         ("host", "site.test"),
         ("sni", "site.test"),
         ("dest_ip", "127.0.0.1"),
+        ("egress_ip", "127.0.0.1"),
+        ("binding", "certificate"),
+        ("client_tls", "1.3"),
         ("method", "POST"),
         ("user_agent", "kit/1"),
         ("action", "allow"),
@@ -77,6 +80,25 @@ async fn a_transaction_is_recorded_with_who_where_and_what() {
     for field in ["id", "time", "session_id", "flow_id", "policy_version", "total_ms", "client_ja4"]
     {
         assert!(!event[field].is_null(), "{field} of {event}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_says_when_it_was_written_and_what_the_gateway_added() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    // The second finds the origin's connection in the pool.
+    for path in ["/echo?first", "/echo?second"] {
+        let url = origin.url("site.test", path);
+        gateway.browser().send(&url, Request::post("/", "some body")).await.unwrap();
+        let closed = gateway.await_transaction("acme", path).await;
+        assert_eq!(closed["egress_ip"], "127.0.0.1", "{closed}");
+        // The handshake with the origin came before the exchange: it is not taken off its time.
+        assert!(closed["gateway_ms"].as_f64().unwrap() > 0.0, "{closed}");
+        let opened = gateway
+            .await_event("acme", |one| one["id"] == closed["id"] && one["state"] == "open")
+            .await;
+        assert!(opened["time"].as_str() < closed["time"].as_str(), "{opened} {closed}");
     }
 }
 

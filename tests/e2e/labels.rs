@@ -118,6 +118,7 @@ async fn a_download_is_judged_by_its_response() {
         (&event["activity"], &event["object"], &event["rule"], &event["file_name"]),
         (&json!("download"), &json!("setup.exe"), &json!("no programs"), &json!("setup.exe"))
     );
+    assert_eq!(event["file_type"], "exe", "what the rule went by: {event}");
     let passed = gateway.browser().get(&origin.url("site.test", "/page2")).await;
     assert_eq!(passed.unwrap().status, 200);
 }

@@ -100,8 +100,39 @@ async fn quic_tunnels_carry_a_load() {
     let result: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&result["tunnels"], &result["streams"]), (&3.into(), &12.into()));
     assert_eq!((&result["requests"], &result["received_bytes"]), (&200.into(), &200_000.into()));
+    // The generator says goodbye; whatever ends a connection otherwise is a violation.
+    let closed = |it: &serde_json::Value| it["type"] == "session" && it["state"] == "close";
+    assert_eq!(gateway.await_event("acme", closed).await["error"], "client_closed");
     let events = gateway.events("acme").await.unwrap();
     assert!(events.iter().all(|event| event["access_method"] == "quic"));
+}
+
+/// As the contract writes the command: no further file names, and the records say which it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_method_is_on_record_by_its_name_and_ends_cleanly() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::start(&origin);
+    let url = origin.url("site.test", "/hello");
+    for method in ["tls", "dtls", "openconnect", "explicit"] {
+        let mut more = vec!["--method", method, "--rate", "10", "--duration", "1", "--json"];
+        more.extend(["--url", &url]);
+        let explicit = gateway.explicit_address().to_string();
+        if method == "explicit" {
+            more.extend(["--gateway", &explicit]);
+        }
+        let mut all = arguments(&gateway, &more);
+        if method == "explicit" {
+            all.drain(..2);
+        }
+        let run = load(all).await;
+        let text = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(run.status.success(), "{method}: {text}{}", String::from_utf8_lossy(&run.stderr));
+        let of = |event: &serde_json::Value, what: &str| {
+            event["access_method"] == method && event["type"] == what && event["state"] == "close"
+        };
+        drop(gateway.await_event("acme", |event| of(event, "transaction")).await);
+        drop(gateway.await_event("acme", |event| of(event, "session")).await);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,7 +140,7 @@ async fn http3_goes_inside_tunnels_of_every_kind() {
     let origin = Origin::start().await;
     let gateway = Gateway::start(&origin);
     let url = origin.url("site.test", "/bytes/1000");
-    for method in ["tls", "quic", "openconnect"] {
+    for method in ["tls", "quic", "dtls", "openconnect"] {
         let mut more = vec!["--method", method, "--inner", "http3", "--streams", "3"];
         more.extend(["--rate", "50", "--duration", "2", "--json", "--url", &url]);
         let run = load(arguments(&gateway, &more)).await;

@@ -64,6 +64,9 @@ async fn a_redirect_rule_sends_the_client_elsewhere() {
     assert!((301..=308).contains(&got.status), "{}", got.status);
     assert_eq!(got.field("location"), Some("https://ours.test/start"));
     assert!(origin.last("/x").is_none());
+    let event = gateway.await_transaction("acme", "/x").await;
+    assert_eq!((&event["action"], &event["rule"]), (&"redirect".into(), &"use ours".into()));
+    assert_eq!(event["category"], "unknown", "what replay needs of it: {event}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -56,7 +56,7 @@ pub(crate) struct Options {
     /// The tenant's interception CA
     #[arg(long, value_name = "FILE")]
     intercept_ca: Option<PathBuf>,
-    /// `proxy.url` of `sluice enroll`, for --method explicit
+    /// `proxy.url` of `sluice enroll`, for --method explicit; without it, the one beside --identity
     #[arg(long, value_name = "FILE")]
     proxy_url: Option<PathBuf>,
     /// Access method

@@ -1,6 +1,6 @@
 //! Packet tunnels of a run: what opens them, and what became of their channels.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ::tests::BoxStream;
@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 /// A tunnel that is still on TLS after this is loaded as it is, and the report says so.
 const DATAGRAMS_WAIT: Duration = Duration::from_secs(5);
+
+/// Asked where the gateway has named none: an address of documentation (RFC 5737).
+const ANY_NAME_SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 53)), 53);
 
 /// How packet tunnels are opened.
 #[derive(Clone)]
@@ -58,9 +61,8 @@ pub(crate) async fn open(tunnel: &PacketTunnel, authority: &str) -> Result<BoxSt
 }
 
 async fn resolve(tunnel: &PacketTunnel, host: &str) -> Result<IpAddr, ClientError> {
-    let none = || ClientError::Unsupported("the gateway names no name server".to_owned());
-    let server: SocketAddr =
-        tunnel.parameters().and_then(|it| it.name_server()).ok_or_else(none)?;
+    // The gateway answers whomever is asked.
+    let server = tunnel.parameters().and_then(|it| it.name_server()).unwrap_or(ANY_NAME_SERVER);
     for kind in [RecordType::A, RecordType::AAAA] {
         let answer = tunnel.stack().lookup(server, host, kind).await?;
         let reachable = |it: &IpAddr| tunnel.stack().addresses().towards(*it).is_some();

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ::tests::client::carrier::lock;
 use ::tests::client::error::ClientError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -107,6 +108,8 @@ struct Shared {
     mix: Mix,
     gauge: Gauge,
     gate: Semaphore,
+    /// Packet tunnels that say goodbye: no part of what is measured.
+    goodbyes: Mutex<JoinSet<()>>,
     /// `Some` once everything is up: the load begins.
     clock: watch::Receiver<Option<Arc<Clock>>>,
 }
@@ -115,7 +118,8 @@ pub(crate) async fn run(options: &Options, target: Target, mix: Mix, progress: b
     let (begin, clock) = watch::channel(None);
     let shares_tunnels = target.is_shared();
     let gate = Semaphore::new(COMING_UP_MAX);
-    let shared = Arc::new(Shared { target, mix, gauge: Gauge::default(), gate, clock });
+    let (gauge, goodbyes) = (Gauge::default(), Mutex::default());
+    let shared = Arc::new(Shared { target, mix, gauge, gate, goodbyes, clock });
     let begun = Instant::now();
     let mut streams = JoinSet::new();
     let mut ups = Vec::new();
@@ -133,6 +137,8 @@ pub(crate) async fn run(options: &Options, target: Target, mix: Mix, progress: b
     let clock = Arc::new(Clock::new(options.rate, options.duration));
     begin.send_replace(Some(Arc::clone(&clock)));
     let (tally, measured) = gather(streams, &clock).await;
+    let goodbyes = std::mem::take(&mut *lock(&shared.goodbyes));
+    goodbyes.join_all().await;
     shared.gauge.ending.store(true, Ordering::Relaxed);
     if let Some(watching) = watching {
         watching.await.ok();
@@ -216,8 +222,9 @@ async fn tunnel(shared: Arc<Shared>, streams: u32, up: tokio::sync::oneshot::Sen
             Err(_) => *tally.errors.entry("stream_died".to_owned()).or_default() += 1,
         }
     }
-    if let Some(Held::Packets(tunnel)) = tunnel.as_deref() {
-        tally.carried.get_or_insert_default().add(tunnel);
+    if let Some(Ok(Held::Packets(tunnel))) = tunnel.map(Arc::try_unwrap) {
+        tally.carried.get_or_insert_default().add(&tunnel);
+        lock(&shared.goodbyes).spawn(tunnel.close());
     }
     tally
 }

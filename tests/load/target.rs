@@ -1,6 +1,6 @@
 //! Where the load goes: the gateway, reached by one access method.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use ::tests::client::error::ClientError;
 use ::tests::client::explicit::Explicit;
 use ::tests::client::inner::Inner;
 use ::tests::client::openconnect::OpenConnectTo;
+use ::tests::client::packet::{Addresses, MTU};
 use ::tests::client::quic::{QuicTo, QuicTunnel};
 use ::tests::client::tls;
 use ::tests::client::tunnel::{Leg, Tunnel, TunnelTo};
@@ -22,6 +23,10 @@ use crate::inside::{self, Inside};
 use crate::mix::Entry;
 use crate::packets::{self, PacketsTo};
 use crate::{InnerVersion, Method, Options, Version};
+
+/// What a DTLS client calls itself inside its tunnel.
+const OWN_V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+const OWN_V6: Ipv6Addr = Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2);
 
 /// How a stream comes to be.
 #[derive(Clone)]
@@ -159,6 +164,9 @@ fn packets(options: &Options) -> Result<PacketsTo, String> {
     }
     let mut to = DtlsTo::new(udp, tcp, name, &trusted, &chain).map_err(wrong)?;
     to.gateways.extend(backup);
+    // Each has a network of its own, so all can have the same address: the first handshake is DTLS's, and
+    // TLS is asked only where datagrams do not get through.
+    let to = to.addresses(Addresses { v4: Some(OWN_V4), v6: Some(OWN_V6), mtu: MTU });
     // Tunnel CAs issue gateways' certificates alone, and without SNI any of them may be shown.
     Ok(PacketsTo::Dtls(to.any_name()))
 }
@@ -175,10 +183,13 @@ fn identity(options: &Options) -> Result<Chain, String> {
 
 fn explicit(options: &Options) -> Result<Explicit, String> {
     let (name, port) = split(&options.gateway)?;
-    let credentials = match &options.proxy_url {
+    // `sluice enroll` puts it beside the certificate.
+    let beside = || options.identity.as_ref().map(|identity| identity.with_file_name("proxy.url"));
+    let file = options.proxy_url.clone().or_else(|| beside().filter(|file| file.is_file()));
+    let credentials = match file {
         None => None,
-        Some(_) => {
-            let url = text("--proxy-url", options.proxy_url.as_deref())?;
+        Some(file) => {
+            let url = text("--proxy-url", Some(&file))?;
             Explicit::from_url(&url).map_err(|error| error.to_string())?.credentials
         }
     };

@@ -1,6 +1,6 @@
 //! What each path gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::UNIX_EPOCH;
 
 use http_body_util::Full;
@@ -20,8 +20,9 @@ pub(super) fn route(admin: &Admin, request: &Request<Incoming>) -> Reply {
     let path = request.uri().path();
     match (request.method(), path) {
         (&Method::POST, "/v1/drain") => drain(admin),
+        (_, "/v1/drain" | "/v1/explain") => wrong_method("POST"),
         (&Method::GET | &Method::HEAD, _) => get(admin, path, &query),
-        _ => reply::problem(405, "this path takes no such method"),
+        _ => wrong_method("GET, HEAD"),
     }
 }
 
@@ -38,6 +39,12 @@ fn get(admin: &Admin, path: &str, query: &BTreeMap<String, String>) -> Reply {
             None => reply::problem(404, "no such path"),
         },
     }
+}
+
+fn wrong_method(allowed: &'static str) -> Reply {
+    let mut reply = reply::problem(405, "this path takes no such method");
+    reply.headers_mut().insert(http::header::ALLOW, http::HeaderValue::from_static(allowed));
+    reply
 }
 
 fn metrics(admin: &Admin) -> Reply {
@@ -127,8 +134,14 @@ fn sessions(admin: &Admin, tenant: &str) -> Reply {
 fn pop(admin: &Admin) -> Reply {
     let gateway = admin.pop.snapshot.gateway();
     let config = &gateway.config;
-    let egress: Vec<_> = config.origin.egress.iter().map(ToString::to_string).collect();
+    // Tenants may leave from addresses of their own: an allow-list needs them all.
+    let snapshot = &admin.pop.snapshot;
+    let tenants = snapshot.tenants().into_iter().filter_map(|name| snapshot.tenant(name.as_str()));
+    let own = tenants.flat_map(|tenant| tenant.config.origin.egress.clone());
+    let egress: BTreeSet<_> = config.origin.egress.iter().copied().chain(own).collect();
+    let egress: Vec<_> = egress.iter().map(ToString::to_string).collect();
     reply::json(&json!({
+        "name": config.pop,
         "pop": config.pop,
         "domain": config.domain.as_str(),
         "since": seconds(admin.since),

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use policy::Policy;
 use policy::catalog::Catalog;
@@ -12,6 +13,7 @@ use smallvec::SmallVec;
 use super::recorded_app;
 use super::recorded_line::{RecordedHit, RecordedThreat};
 use crate::event::is_cut;
+use crate::verdict::file_type;
 
 /// The fields of an event line that say what happened. Others are passed over.
 #[derive(Debug, Default)]
@@ -56,6 +58,7 @@ pub(super) struct Recorded<'l> {
     pub(super) action: Option<Cow<'l, str>>,
     pub(super) rule: Option<Cow<'l, str>>,
     pub(super) block_reason: Option<Cow<'l, str>>,
+    pub(super) total_ms: Option<f64>,
 }
 
 /// One of several operations of an exchange.
@@ -187,9 +190,29 @@ impl Recorded<'_> {
                 SmallVec::new()
             },
             instance: std::iter::once(kind).chain(self.instance.as_deref()).collect(),
+            types: if keys.contains(Key::FileType) { self.types() } else { SmallVec::new() },
             dlp: self.dlp.iter().map(|hit| hit.profile.as_str()).collect(),
             body_unread: asks_body && recorded_app::body_unread(self, catalog),
         }
+    }
+
+    /// When it was judged, in seconds: a line has the time of its end.
+    fn began(&self) -> Option<i64> {
+        let written: jiff::Timestamp = self.time.parse().ok()?;
+        let took = Duration::try_from_secs_f64(self.total_ms.unwrap_or_default() / 1_000.0).ok()?;
+        Some(written.checked_sub(took).ok()?.as_second())
+    }
+
+    /// Types of the file, with the kinds they are of.
+    fn types(&self) -> SmallVec<[&str; 2]> {
+        let down = self.activity.as_deref() == Some("download") || !self.has_body();
+        let seen = self.file_type.is_some() || self.file_size.is_some();
+        if !seen && !down {
+            return SmallVec::new();
+        }
+        let name = self.file_name.as_deref().filter(|name| !is_cut(name));
+        let content_type = self.content_type.as_deref();
+        file_type::recorded(self.file_type.as_deref(), name, content_type, down)
     }
 
     /// What is absent from a record does not exist where the gateway always looks for it, and was
@@ -222,8 +245,8 @@ impl Recorded<'_> {
         facts.set(Key::DestPort, port);
         facts.set(Key::DestCountry, country(self.dest_country.as_deref()));
         if keys.contains(Key::Time) {
-            let moment = self.time.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_second);
-            facts.set(Key::Time, moment.map_or(Fact::Pending, |it| Fact::Known(Value::Moment(it))));
+            let moment = self.began().map(|it| Fact::Known(Value::Moment(it)));
+            facts.set(Key::Time, moment.unwrap_or(Fact::Pending));
         }
         facts.set(Key::App, text(self.app.as_deref()));
         facts.set(Key::AppTag, texts(&lists.tags));
@@ -274,8 +297,11 @@ impl Recorded<'_> {
             None => Fact::Inapplicable,
         };
         let text = |value: Option<&'f str>| value.map(whole);
+        // A file was looked at, and is of no type that has a name.
+        let nothing = self.file_size.map(|_| Fact::Inapplicable);
         facts.set(Key::ContentType, by_body(text(self.content_type.as_deref())));
-        facts.set(Key::FileType, by_body(text(self.file_type.as_deref())));
+        let types = (!lists.types.is_empty()).then_some(Fact::Known(Value::Texts(&lists.types)));
+        facts.set(Key::FileType, by_body(types.or(nothing)));
         facts.set(Key::FileName, by_body(text(self.file_name.as_deref())));
         facts.set(Key::FileSize, by_body(self.file_size.map(number)));
         facts.set(Key::FromUser, by_body(text(self.from_user.as_deref())));
@@ -298,6 +324,7 @@ struct Lists<'r> {
     categories: SmallVec<[&'r str; 4]>,
     instance: SmallVec<[&'r str; 2]>,
     dlp: SmallVec<[&'r str; 1]>,
+    types: SmallVec<[&'r str; 2]>,
     body_unread: bool,
 }
 

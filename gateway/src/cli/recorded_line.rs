@@ -100,6 +100,7 @@ fields! {
     Action => action: text,
     Rule => rule: text,
     BlockReason => block_reason: text,
+    TotalMs => total_ms: plain,
 }
 
 /// A text that stays in the line unless it has escapes in it: serde borrows a `Cow` only where it stands

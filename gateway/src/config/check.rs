@@ -11,6 +11,7 @@ use super::gateway::GatewayConfig;
 use super::lists::Format;
 use super::problem::problem;
 use super::reader::position;
+use super::suggest;
 use super::tenant::{Named, Require, TenantConfig};
 
 /// Collects problems of one file.
@@ -157,13 +158,15 @@ pub(crate) fn tenant(file: &str, tree: &Node, config: &TenantConfig) -> Vec<Prob
             "`privacy.key_file`",
         );
     }
-    for (index, path) in privacy.paths.iter().enumerate() {
-        checks.require(
-            policy::Pattern::parse(path).is_some(),
-            &["privacy", "paths", &index.to_string()],
-            "`*` inside a pattern",
-            "`*` at either end only",
-        );
+    for (name, patterns) in [("paths", &privacy.paths), ("redact", &privacy.redact)] {
+        for (index, pattern) in patterns.iter().enumerate() {
+            checks.require(
+                policy::Pattern::parse(pattern).is_some(),
+                &["privacy", name, &index.to_string()],
+                "`*` inside a pattern",
+                "`*` at either end only",
+            );
+        }
     }
     categories(&mut checks, config);
     checks.problems
@@ -222,6 +225,18 @@ fn restrictions(checks: &mut Checks<'_>, config: &TenantConfig) {
         );
     }
     for (vendor, values) in config.restrict.by_vendor() {
+        let Some((holds, expected)) = vendors_word(vendor) else { continue };
+        for (index, value) in values.iter().enumerate() {
+            let place = ["restrict", vendor, &index.to_string()];
+            checks.require(
+                holds(value),
+                &place,
+                format!("`{}`", suggest::shorten(value)),
+                expected,
+            );
+        }
+    }
+    for (vendor, values) in config.restrict.by_vendor() {
         for (index, value) in values.iter().enumerate() {
             let graphic = value.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',');
             checks.require(
@@ -232,4 +247,23 @@ fn restrictions(checks: &mut Checks<'_>, config: &TenantConfig) {
             );
         }
     }
+}
+
+/// Whether a value is one that a vendor reads, and how those look.
+type Word = (fn(&str) -> bool, &'static str);
+
+/// What a vendor's header may say, where that is not any name: another word restricts nothing.
+fn vendors_word(vendor: &str) -> Option<Word> {
+    Some(match vendor {
+        "youtube" => (|it| matches!(it, "Strict" | "Moderate"), "`Strict` or `Moderate`"),
+        "google_drive_deny_anonymous" => (|it| it == "true", "`true`"),
+        "microsoft_consumer" => (|it| it == "restrict-msa", "`restrict-msa`"),
+        "microsoft_v2" => (
+            |it| {
+                it.split_once(':').is_some_and(|(id, policy)| !id.is_empty() && !policy.is_empty())
+            },
+            "`<TenantId>:<policyGuid>`",
+        ),
+        _ => return None,
+    })
 }

@@ -345,6 +345,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         if self.node.value == Tree::Null {
             return visitor.visit_map(self.map(&[])).map_err(|fault| fault.at(&self));
         }
+        // Serde would take a list for a struct, its values in the order of the fields.
+        if matches!(self.node.value, Tree::List(_)) {
+            let fault = Fault::new("found a list".to_owned(), "a mapping".to_owned());
+            return Err(fault.at(&self));
+        }
         self.deserialize_any(visitor)
     }
 

@@ -270,6 +270,14 @@ impl Restrict {
         })
     }
 
+    /// Vendors in force that want their headers on this host.
+    pub(crate) fn on<'h>(&'h self, host: &'h str) -> impl Iterator<Item = &'static str> + 'h {
+        let here = |(insertion, _): &(&'static Insertion, _)| {
+            insertion.hosts.iter().any(|on| is_host(on, host))
+        };
+        self.in_force().filter(here).map(|(insertion, _)| insertion.vendor)
+    }
+
     fn in_force(&self) -> impl Iterator<Item = (&'static Insertion, &[String])> {
         self.by_vendor().filter(|(_, tenants)| !tenants.is_empty()).flat_map(|(vendor, tenants)| {
             INSERTIONS.iter().filter(move |it| it.vendor == vendor).map(move |it| (it, tenants))

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::check::Checks;
 use super::scalar::ByteSize;
+use super::suggest;
 
 /// Sinks of one gateway: each has a thread and a few metrics of its own.
 pub(super) const SINKS_MAX: usize = 16;
@@ -308,6 +309,7 @@ fn one(require: &mut impl FnMut(bool, &str, &str, &str), sink: &Sink) {
     );
     let values = || sink.filter.by_key().into_iter().flat_map(|(_, values)| values);
     require(values().all(pattern), "filter", "`*` inside a value", "`*` at either end only");
+    known(require, &sink.filter);
     let batch = &sink.batch;
     require(
         batch.events.is_none_or(|events| (1..=BATCH_EVENTS_MAX).contains(&events)),
@@ -327,6 +329,26 @@ fn one(require: &mut impl FnMut(bool, &str, &str, &str), sink: &Sink) {
         "`wait_ms` out of range",
         "0 to 600000",
     );
+}
+
+/// A filter that no event can pass sends nothing and says nothing: its closed words are checked.
+fn known(require: &mut impl FnMut(bool, &str, &str, &str), filter: &SinkFilter) {
+    const TYPES: [&str; 4] = ["session", "flow", "transaction", "alert"];
+    const STATES: [&str; 3] = ["open", "update", "close"];
+    const ACTIONS: [&str; 6] = ["allow", "block", "coach", "alert", "redirect", "bypass"];
+    let closed: [(&str, &[String], &[&str]); 3] = [
+        ("type", &filter.record_type, &TYPES),
+        ("state", &filter.state, &STATES),
+        ("action", &filter.action, &ACTIONS),
+    ];
+    for (key, values, words) in closed {
+        for value in values {
+            let Some(pattern) = policy::Pattern::parse(value) else { continue };
+            let what = format!("no event has the {key} `{}`", suggest::shorten(value));
+            let some = words.iter().any(|word| pattern.matches(word));
+            require(some, "filter", &what, &suggest::one_of(value, words));
+        }
+    }
 }
 
 /// What kafka alone has, and what the client library cannot do: refused, not left undone in silence.

@@ -330,3 +330,58 @@ fn mistakes_in_sinks_name_the_sink_and_the_key() {
         mistakes_in_gateway("events:\n  sinks:\n    - { name: a, kind: carrier, to: x }\n");
     assert!(unknown[0].starts_with("3:") && unknown[0].contains("`carrier`"), "{unknown:?}");
 }
+
+#[test]
+fn a_list_is_no_section() {
+    for (text, place) in [
+        ("limits: []\n", "1:9:"),
+        ("limits: [50%, 10, 10, [443], 30]\n", "1:9:"),
+        ("admin:\n  tls: [cert.pem, key.pem]\n", "2:8:"),
+    ] {
+        let said = mistakes_in_gateway(text);
+        assert_eq!(said, [format!("{place} found a list, expected a mapping")], "{text}");
+    }
+}
+
+#[test]
+fn a_filter_that_no_event_passes_is_a_mistake() {
+    let filters = [
+        (
+            "type: [transactoin]",
+            Some("no event has the type `transactoin`, expected `transaction`"),
+        ),
+        ("state: [closed]", Some("no event has the state `closed`")),
+        ("action: [deny]", Some("no event has the action `deny`")),
+        ("type: [trans*, ALERT], state: [close], action: ['*'], app: [any]", None),
+    ];
+    for (filter, wanted) in filters {
+        let said = mistakes_in_gateway(&format!(
+            "events:\n  sinks:\n    - {{ name: a, kind: http, to: 'http://a.test/', filter: {{ {filter} }} }}\n"
+        ));
+        match wanted {
+            Some(part) => assert!(said.len() == 1 && said[0].contains(part), "{said:?}"),
+            None => assert!(said.is_empty(), "{said:?}"),
+        }
+    }
+}
+
+#[test]
+fn restrictions_that_restrict_nothing_are_mistakes() {
+    let id = "11111111-2222-3333-4444-555555555555";
+    let text = format!(
+        "restrict:\n  youtube: [strict]\n  google_drive_deny_anonymous: [yes]\n  microsoft_consumer: [acme.test]\n  microsoft_v2: ['{id}', '{id}:{id}']\n"
+    );
+    let read = read::<TenantConfig>("tenant.yaml", &text).unwrap();
+    let found = check_tenant("tenant.yaml", &read.tree, &read.value);
+    let mut shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    shown.sort();
+    assert_eq!(
+        shown,
+        [
+            "tenant.yaml:2:13: `strict`, expected `Strict` or `Moderate`".to_owned(),
+            "tenant.yaml:3:33: `yes`, expected `true`".to_owned(),
+            "tenant.yaml:4:24: `acme.test`, expected `restrict-msa`".to_owned(),
+            format!("tenant.yaml:5:18: `{id}`, expected `<TenantId>:<policyGuid>`"),
+        ]
+    );
+}

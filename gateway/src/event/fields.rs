@@ -87,7 +87,7 @@ pub const FIELDS: &[FieldDoc] = &[
     field("who", "client_port", "number", "port the tunnel came from", "51234"),
     field("who", "source_country", "text", "country of `client_ip`, ISO 3166-1 alpha-2", r#""DE""#),
     field("who", "source_asn", "number", "autonomous system of `client_ip`", "64500"),
-    field("who", "tunnel_tls", "text", "TLS version of the tunnel", r#""TLSv1.3""#),
+    field("who", "tunnel_tls", "text", "TLS version of the tunnel", r#""1.3""#),
     field("who", "tunnel_kx", "text", "key exchange of the tunnel", r#""X25519MLKEM768""#),
     field(
         "who",
@@ -130,7 +130,7 @@ pub const FIELDS: &[FieldDoc] = &[
         "client_tls",
         "text",
         "TLS version between client and gateway, inside the tunnel",
-        r#""TLSv1.3""#,
+        r#""1.3""#,
     ),
     field("tls", "client_alpn", "text", "protocol agreed with the client", r#""h2""#),
     field(
@@ -140,7 +140,7 @@ pub const FIELDS: &[FieldDoc] = &[
         "JA4 fingerprint of the inner ClientHello",
         r#""t13d1516h2_8daaf6152771_b186095e22b6""#,
     ),
-    field("tls", "origin_tls", "text", "TLS version between gateway and origin", r#""TLSv1.3""#),
+    field("tls", "origin_tls", "text", "TLS version between gateway and origin", r#""1.3""#),
     field("tls", "origin_kx", "text", "key exchange with the origin", r#""X25519""#),
     field("tls", "origin_alpn", "text", "protocol agreed with the origin", r#""http/1.1""#),
     field(
@@ -244,7 +244,13 @@ pub const FIELDS: &[FieldDoc] = &[
         r#"[{"activity":"share","object":"plan.pdf","to_user":"bob@example.com","action":"block","rule":"no sharing"}]"#,
     ),
     field("content", "file_name", "text", "name of the file carried", r#""plan.pdf""#),
-    field("content", "file_type", "text", "type by content", r#""pdf""#),
+    field(
+        "content",
+        "file_type",
+        "text",
+        "type by content, else by name or media type",
+        r#""pdf""#,
+    ),
     field("content", "file_size", "number", "bytes of the file", "48001"),
     field(
         "content",

@@ -83,7 +83,7 @@ pub enum Disclosure {
 /// where it says so, parts of URLs, users and addresses.
 #[derive(Clone, Default)]
 pub struct Redaction {
-    keys: Box<[Box<str>]>,
+    keys: Box<[Pattern]>,
     paths: Box<[Pattern]>,
     user: Disclosure,
     address: Disclosure,
@@ -95,10 +95,10 @@ pub struct Redaction {
 const PSEUDONYM_BYTES: usize = 16;
 
 impl Redaction {
-    /// The standard keys and `extra` ones; these are compared whole, without regard to case.
+    /// The standard keys and `extra` ones: exact, or with `*` at either end, without regard to case.
     #[must_use]
     pub fn with_keys<'k>(extra: impl IntoIterator<Item = &'k str>) -> Self {
-        let keys = extra.into_iter().map(|key| key.to_ascii_lowercase().into()).collect();
+        let keys = extra.into_iter().filter_map(Pattern::parse).collect();
         Self { keys, ..Self::default() }
     }
 
@@ -231,7 +231,7 @@ impl Redaction {
         let key = key.trim_start_matches(['/', '?', '!', '#']);
         SECRET_KEYS.iter().any(|secret| key.eq_ignore_ascii_case(secret))
             || has_secret_part(key)
-            || self.keys.iter().any(|own| key.eq_ignore_ascii_case(own))
+            || self.keys.iter().any(|own| own.matches(key))
     }
 
     /// A value that is itself a URL or form with a secret in it, as redirects carry.

@@ -85,11 +85,12 @@ pub enum ChannelBinding {
 }
 
 impl ChannelBinding {
+    /// As events say it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
-            Self::TlsExporter => "tls-exporter",
+            Self::TlsExporter => "channel",
         }
     }
 }

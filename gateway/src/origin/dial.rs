@@ -195,8 +195,11 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
-/// The egress address to use towards `destination`.
-fn source(egress: &[IpAddr], destination: IpAddr) -> Result<Option<IpAddr>, DialError> {
+/// The egress address to use towards `destination`; `None` leaves it to the kernel.
+///
+/// # Errors
+/// Where none is of the destination's family.
+pub fn source(egress: &[IpAddr], destination: IpAddr) -> Result<Option<IpAddr>, DialError> {
     if egress.is_empty() {
         return Ok(None);
     }

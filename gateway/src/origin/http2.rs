@@ -1,6 +1,7 @@
 //! The origin's side over HTTP/2: connections that exchanges share, and one exchange's stream.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker, ready};
@@ -34,22 +35,29 @@ pub struct Connection {
     requests: SendRequest<Bytes>,
     /// Turns true once the origin's SETTINGS have come.
     settled: watch::Receiver<bool>,
-    active: Arc<AtomicUsize>,
+    shared: Arc<Shared>,
+}
+
+/// What all handles of a connection share.
+struct Shared {
+    active: AtomicUsize,
+    /// The address that the gateway dialled from.
+    egress: Option<IpAddr>,
 }
 
 /// A stream's place among those that an origin lets be open at once; given back on drop.
-pub struct Place(Arc<AtomicUsize>);
+pub struct Place(Arc<Shared>);
 
 impl Place {
-    fn of(active: &Arc<AtomicUsize>) -> Self {
-        active.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(active))
+    fn of(shared: &Arc<Shared>) -> Self {
+        shared.active.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(shared))
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.active.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -61,13 +69,14 @@ impl Connection {
     /// Where the preface cannot be sent.
     pub async fn open<Io: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         io: Io,
+        egress: Option<IpAddr>,
         learned: impl FnOnce(bool) + Send,
     ) -> Result<(Self, impl Future<Output = ()> + Send), h2::Error> {
         let (requests, mut driver) = builder().handshake(io).await?;
         let (settle, settled) = watch::channel(false);
         let pings = driver.ping_pong();
-        let active = Arc::default();
-        let connection = Self { requests: requests.clone(), settled, active };
+        let shared = Arc::new(Shared { active: AtomicUsize::new(0), egress });
+        let connection = Self { requests: requests.clone(), settled, shared };
         let drive = async move {
             let learning = async move {
                 // SETTINGS are the first frame of a server, so a pong comes behind them. Neither
@@ -92,6 +101,12 @@ impl Connection {
         Ok((connection, drive))
     }
 
+    /// The address that the gateway dialled from.
+    #[must_use]
+    pub fn egress(&self) -> Option<IpAddr> {
+        self.shared.egress
+    }
+
     /// Whether it still takes requests.
     #[must_use]
     pub fn is_open(&self) -> bool {
@@ -103,7 +118,7 @@ impl Connection {
     /// Streams that are open, and how many more the origin lets be.
     #[must_use]
     pub fn load(&self) -> (usize, usize) {
-        let active = self.active.load(Ordering::Relaxed);
+        let active = self.shared.active.load(Ordering::Relaxed);
         (active, self.requests.current_max_send_streams().saturating_sub(active))
     }
 
@@ -123,7 +138,7 @@ impl Connection {
         std::future::poll_fn(|context| self.requests.poll_ready(context))
             .await
             .map_err(io_error)?;
-        Http2::start(&mut self.requests, request, Place::of(&self.active))
+        Http2::start(&mut self.requests, request, Place::of(&self.shared))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A connection to an origin while one exchange uses it, whichever HTTP version it speaks.
 
 use std::io::{self, IoSlice};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
@@ -25,6 +26,18 @@ macro_rules! each {
             OriginIo::Tls($io) => $call,
         }
     };
+}
+
+impl OriginIo {
+    /// The address that the gateway dialled from.
+    #[must_use]
+    pub fn egress(&self) -> Option<IpAddr> {
+        let stream = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        stream.local_addr().ok().map(|address| address.ip().to_canonical())
+    }
 }
 
 impl AsyncRead for OriginIo {
@@ -126,6 +139,15 @@ impl Lease {
         match self {
             Self::Http1(_) => Version::Http11,
             Self::Http2 { .. } => Version::Http2,
+        }
+    }
+
+    /// The address that the gateway dialled from.
+    #[must_use]
+    pub fn egress(&self) -> Option<IpAddr> {
+        match self {
+            Self::Http1(connection) => connection.io().egress(),
+            Self::Http2 { connection, .. } => connection.egress(),
         }
     }
 

@@ -147,6 +147,14 @@ pub(super) async fn refusal<Io>(
 ) where
     Io: AsyncRead + AsyncWrite + Unpin,
 {
+    // Refused before its own verdict, so all that is known of the app is what the name says.
+    if transaction.record.app.id.is_none() {
+        let flow = transaction.flow_shared();
+        let account = account_of(&flow, request);
+        let account = account.as_deref();
+        transaction.record.app =
+            Asking { flow: &flow, tenant, url: "", request, account }.describe();
+    }
     if let Some(location) = &refusal.location {
         transaction.record.verdict.action = Some("redirect".into());
         transaction.record.verdict.rule = refusal.rule.clone().map(Into::into);
@@ -171,15 +179,8 @@ pub(super) async fn refusal<Io>(
         proceed_url(transaction.flow(), offer)
     });
     let host = request.host.text();
-    // Refused before its own verdict, so all that is known of the app is what the name says.
     let flow = transaction.flow_shared();
     let site = flow.worker.pop.catalog.site(&host);
-    if transaction.record.app.id.is_none() {
-        let account = account_of(&flow, request);
-        let account = account.as_deref();
-        transaction.record.app =
-            Asking { flow: &flow, tenant, url: "", request, account }.describe();
-    }
     let notice = Notice {
         kind: refusal.kind,
         status: refusal.status,

@@ -67,7 +67,10 @@ pub(super) async fn lease(
                 let lease = flow.tenancy.pool.take(flow.worker.index, &key);
                 let opened = lease.map(|lease| Opened { lease, key, trust: Trust::Full });
                 if let Some(opened) = fit(opened, websocket).await {
-                    flow.seen.lock().address = Some(address.to_canonical());
+                    let mut seen = flow.seen.lock();
+                    seen.address = Some(address.to_canonical());
+                    seen.egress = opened.lease.egress();
+                    drop(seen);
                     return Ok((opened, true));
                 }
             }

@@ -22,7 +22,8 @@ pub(super) async fn resolve(
     let resolved = addresses(flow, tenant, target).await;
     if target.pinned_address.is_none() && target.host.parse::<IpAddr>().is_err() {
         let mut seen = flow.seen.lock();
-        seen.dns = Some(seen.dns.unwrap_or_default() + began.elapsed());
+        let dns = &mut seen.dialled.dns;
+        *dns = Some(dns.unwrap_or_default() + began.elapsed());
     }
     resolved
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
 use super::pop::Pop;
@@ -13,21 +13,31 @@ const FAREWELL_TIME: Duration = Duration::from_secs(1);
 /// After that, tasks get this long to write their closing records.
 const CUT_TIME: Duration = Duration::from_secs(2);
 
+/// The signals that are minded. Until these are caught each ends the process at once, so they are before
+/// anybody is told that it is ready.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn caught() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
 /// Returns when the process shall end: a signal, or a drain asked for by the admin endpoint.
-pub(super) async fn until_stopped(pop: &Arc<Pop>) {
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-    ) else {
-        tracing::error!("signals cannot be waited for");
-        return;
-    };
+pub(super) async fn until_stopped(pop: &Arc<Pop>, mut signals: Signals) {
     loop {
         tokio::select! {
-            _ = terminate.recv() => return,
-            _ = interrupt.recv() => return,
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => return,
+            _ = signals.interrupt.recv() => return,
+            _ = signals.hangup.recv() => {
                 let snapshot = pop.snapshot.clone();
                 // Reads files, so not on a worker.
                 drop(tokio::task::spawn_blocking(move || snapshot.reload()).await);

@@ -65,15 +65,32 @@ pub(super) struct Seen {
     pub(super) origin: Option<OriginFacts>,
     pub(super) fault: Option<&'static str>,
     pub(super) address: Option<IpAddr>,
+    /// Where the gateway dialled it from.
+    pub(super) egress: Option<IpAddr>,
     /// The name whose address rules were asked of, and that address.
     pub(super) judged: Option<(Arc<str>, IpAddr)>,
-    pub(super) dns: Option<Duration>,
-    pub(super) connect: Option<Duration>,
-    pub(super) tls: Option<Duration>,
+    pub(super) dialled: Dialled,
     /// Something was asked for, so that there is a record of a transaction.
     pub(super) exchanged: bool,
     /// The client is to speak HTTP/1.1: the origin binds logins to connections.
     pub(super) offer_http1_only: bool,
+}
+
+/// Time for DNS, connecting and TLS.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Dialled {
+    pub(super) dns: Option<Duration>,
+    pub(super) connect: Option<Duration>,
+    pub(super) tls: Option<Duration>,
+}
+
+impl Dialled {
+    /// What came since it was `before`: names are added up, the others replaced.
+    pub(super) fn since(self, before: Self) -> Duration {
+        let dns = self.dns.unwrap_or_default().saturating_sub(before.dns.unwrap_or_default());
+        let anew = |now: Option<Duration>, then| now.filter(|_| now != then).unwrap_or_default();
+        dns + anew(self.connect, before.connect) + anew(self.tls, before.tls)
+    }
 }
 
 impl Flow {
@@ -145,7 +162,7 @@ impl Flow {
     /// The next request goes elsewhere.
     pub(super) fn forget_destination(&self) {
         let mut seen = self.seen.lock();
-        (seen.address, seen.judged) = (None, None);
+        (seen.address, seen.egress, seen.judged) = (None, None, None);
     }
 
     pub(super) fn target(&self, scheme: Scheme) -> Target {
@@ -199,7 +216,7 @@ impl Flow {
             sni: self.sni.clone().map(Into::into),
             host_source: Some(self.host_source),
             country: None,
-            egress_ip: None,
+            egress_ip: seen.egress,
         }
     }
 
@@ -223,9 +240,8 @@ impl Flow {
     }
 
     /// Time for DNS, connecting and TLS since this was last asked.
-    pub(super) fn dialled(&self) -> (Option<Duration>, Option<Duration>, Option<Duration>) {
-        let mut seen = self.seen.lock();
-        (seen.dns.take(), seen.connect.take(), seen.tls.take())
+    pub(super) fn dialled(&self) -> Dialled {
+        std::mem::take(&mut self.seen.lock().dialled)
     }
 
     /// Writes the `flow` record: for streams that were not decrypted, not HTTP, or refused.
@@ -246,11 +262,10 @@ impl Flow {
         record.end.error = end.error;
         record.end.error_side = end.blame;
         record.cost.total = Some(began.elapsed());
-        let seen = self.seen.lock();
-        record.cost.dns = seen.dns;
-        record.cost.connect = seen.connect;
-        record.cost.tls = seen.tls;
-        drop(seen);
+        let dialled = self.seen.lock().dialled;
+        record.cost.dns = dialled.dns;
+        record.cost.connect = dialled.connect;
+        record.cost.tls = dialled.tls;
         self.session.add_bytes(end.bytes.0, end.bytes.1);
         self.worker.events.append(self.session.tenant.as_str(), &record);
         if end.action == "block" && end.rule.is_some() {

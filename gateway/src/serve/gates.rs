@@ -143,8 +143,8 @@ impl<'a> Exchange<'a> {
         match held {
             Hold::Whole(mut held) => {
                 watch::search(self.tenant, &request.fields, &mut held);
-                transaction.held(&held);
                 let (ruling, settled) = self.asking(request).judge_held(&held);
+                transaction.held(&held, &ruling.app, &request.fields);
                 self.settled = Some(settled);
                 ruling
             }

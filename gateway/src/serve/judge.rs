@@ -14,6 +14,7 @@ use crate::event::{self, Text};
 use crate::exchange::{Request, Response};
 use crate::snapshot::Tenant;
 use crate::verdict::accounts::Account;
+use crate::verdict::file_type;
 use crate::verdict::{
     BodyFacts, Held, ResponseFacts, Ruled, Ruling, Settled, Subject, describe, on_exchange,
     on_held, response_keys,
@@ -174,5 +175,9 @@ fn note_download(ruling: &Ruling, response: &Response, transaction: &mut Transac
     }
     let content = &mut transaction.record.content;
     content.file_name = content.file_name.take().or_else(|| app.object.clone());
+    let object = app.object.as_ref().map(event::Text::as_str);
+    let content_type = response.fields.text("content-type");
+    let told = || file_type::came_down(object, content_type);
+    content.file_type = content.file_type.take().or_else(told);
     content.file_size = content.file_size.or_else(|| ResponseFacts::of(response, "").bytes);
 }

@@ -175,14 +175,15 @@ async fn dial_any(
     let guard = flow.worker.pop.guard.load_full();
     let dialled = dial::dial(permit, addresses, port, &guard, &egress(flow, tenant)).await;
     let mut seen = flow.seen.lock();
-    seen.connect = Some(began.elapsed());
+    seen.dialled.connect = Some(began.elapsed());
     let (stream, address) = dialled?;
     seen.address = Some(address.ip().to_canonical());
+    seen.egress = stream.local_addr().ok().map(|from| from.ip().to_canonical());
     Ok((stream, address))
 }
 
 /// The tenant's own source addresses, else the gateway's.
-fn egress(flow: &Flow, tenant: &Tenant) -> Vec<IpAddr> {
+pub(super) fn egress(flow: &Flow, tenant: &Tenant) -> Vec<IpAddr> {
     if tenant.config.origin.egress.is_empty() {
         flow.worker.pop.snapshot.gateway().config.origin.egress.clone()
     } else {
@@ -260,7 +261,7 @@ pub(super) async fn open(
     let version = version_of(&facts);
     {
         let mut seen = flow.seen.lock();
-        seen.tls = Some(handshake);
+        seen.dialled.tls = Some(handshake);
         seen.origin = Some(facts);
     }
     let stream = Box::new(stream);
@@ -338,9 +339,11 @@ async fn start_http2(
         websocket.send_replace(Some(allowed));
         tenancy.profiles.note_connect_protocol(&profile, allowed);
     };
+    let local = stream.get_ref().0.local_addr().ok();
+    let egress = local.map(|address| address.ip().to_canonical());
     let (io, turns) = Gather::new(stream);
     let (connection, driver) =
-        http2::Connection::open(io, learned).await.map_err(|_| Unreachable::Http2)?;
+        http2::Connection::open(io, egress, learned).await.map_err(|_| Unreachable::Http2)?;
     let ended = flow.tenancy.ended.clone();
     // Not among the tasks a drain waits for: idle connections to origins hold nobody up.
     tokio::spawn(async move {

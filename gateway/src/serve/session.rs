@@ -99,7 +99,7 @@ pub(super) fn open(
     let client = Client {
         tunnel_tls: facts.map(|it| it.version.into()),
         tunnel_kx: facts.and_then(|it| it.kx.clone()).map(Into::into),
-        binding: binding.map(Into::into),
+        binding: Some(binding.into()),
         ..Client::default()
     };
     let ended: CancellationToken = tenancy.ended.child_token();
@@ -134,15 +134,14 @@ pub(super) fn is_revoked(tenant: &Tenant, session: &Session) -> bool {
     tenant.revoked.revokes(session.serial.as_deref(), session.who.device.as_deref())
 }
 
-fn who(tenant: &Tenant, credential: Credential) -> (Who, Option<Arc<str>>, Option<&'static str>) {
+fn who(tenant: &Tenant, credential: Credential) -> (Who, Option<Arc<str>>, &'static str) {
     match credential {
         Credential::Certificate(identity) => {
             let serial = identity.serial.clone();
-            (tenant.directory.who(identity.user, identity.device), Some(serial), None)
+            let who = tenant.directory.who(identity.user, identity.device);
+            (who, Some(serial), "certificate")
         }
-        Credential::Basic(user) => {
-            (tenant.directory.who(user.user, user.device), None, Some("none"))
-        }
+        Credential::Basic(user) => (tenant.directory.who(user.user, user.device), None, "none"),
         Credential::Token(token) => {
             let binding = token.binding.as_str();
             let mut who = tenant.directory.who(token.user, token.device);
@@ -151,7 +150,7 @@ fn who(tenant: &Tenant, credential: Credential) -> (Who, Option<Arc<str>>, Optio
             }
             who.device_class = who.device_class.or(token.device_class);
             who.os = who.os.or(token.os);
-            (who, None, Some(binding))
+            (who, None, binding)
         }
     }
 }

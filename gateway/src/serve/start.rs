@@ -60,6 +60,8 @@ pub enum ServeError {
     Quic(String),
     #[error("the admin endpoint cannot be set up: {0}")]
     Admin(String),
+    #[error("signals cannot be caught: {0}")]
+    Signals(io::Error),
     #[error("metrics cannot be declared: {0}")]
     Metrics(prometheus::Error),
     #[error("`inner.tcp: kernel` in gateway.yaml cannot be had: {0}")]
@@ -136,8 +138,9 @@ async fn serve(
         accepting.spawn(accept(listener, Arc::clone(&crew), serve));
     }
     let watcher = tokio::spawn(Watcher::new(snapshot.clone()).run());
+    let signals = drain::Signals::caught().map_err(ServeError::Signals)?;
     ready(&snapshot);
-    drain::until_stopped(&pop).await;
+    drain::until_stopped(&pop, signals).await;
     watcher.abort();
     drain::drain(&pop).await;
     admin.abort();

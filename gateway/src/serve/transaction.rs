@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use smallvec::SmallVec;
 
 use policy::Action;
 use policy::verdict::RuleIndex;
 
 use super::association;
-use super::flow::Flow;
+use super::flow::{Dialled, Flow};
 use super::message_gate::Noted;
 use super::pulse::Lines;
 use crate::event::{
@@ -29,6 +30,8 @@ pub(super) struct Transaction {
     pub(super) began: Instant,
     /// Time spent waiting for the origin or the client, which the gateway did not add.
     pub(super) waited: Duration,
+    /// What the flow had waited for its origin before there was this exchange.
+    before: Dialled,
     /// Where the request itself goes, where that is not where its flow goes.
     named: Option<(Arc<str>, u16)>,
     lines: Lines,
@@ -74,13 +77,17 @@ impl Transaction {
         record.policy_version = Some(Arc::clone(&tenant.policy_version).into());
         record.destination = flow.destination();
         record.tls = flow.tls();
-        flow.seen.lock().exchanged = true;
+        let mut seen = flow.seen.lock();
+        seen.exchanged = true;
+        let before = seen.dialled;
+        drop(seen);
         Self {
             flow: Arc::clone(flow),
             tenant: Arc::clone(tenant),
             record,
             began: Instant::now(),
             waited: Duration::ZERO,
+            before,
             named: None,
             lines: Lines::default(),
             alerts: SmallVec::new(),
@@ -226,12 +233,12 @@ impl Transaction {
     /// Takes over what the flow has learned since: the origin's side of it.
     pub(super) fn refresh(&mut self) {
         self.record.tls = self.flow.tls();
-        let (dns, connect, tls) = self.flow.dialled();
+        let dialled = self.flow.dialled();
         self.record.destination = self.destination();
-        self.record.cost.dns = dns;
-        self.record.cost.connect = connect;
-        self.record.cost.tls = tls;
-        self.waited += [dns, connect, tls].into_iter().flatten().sum::<Duration>();
+        self.record.cost.dns = dialled.dns;
+        self.record.cost.connect = dialled.connect;
+        self.record.cost.tls = dialled.tls;
+        self.waited += dialled.since(self.before);
     }
 
     pub(super) fn flow_shared(&self) -> Arc<Flow> {
@@ -260,6 +267,7 @@ impl Transaction {
             record: self.record.clone(),
             began: self.began,
             waited: self.waited,
+            before: self.before,
             named: self.named.clone(),
             lines: self.lines.clone(),
             alerts: std::mem::take(&mut self.alerts),
@@ -272,6 +280,7 @@ impl Transaction {
 
     fn write(&mut self, state: State) {
         self.record.state = state;
+        self.record.time = Timestamp::now();
         self.flow.worker.events.append(self.flow.session.tenant.as_str(), &self.record);
     }
 

@@ -6,11 +6,11 @@ use policy::fact::{Gate, Key};
 
 use super::judge::Asking;
 use super::transaction::Transaction;
-use crate::event::{DlpHit, Text};
+use crate::event::{App, DlpHit};
 use crate::exchange::Frame;
 use crate::limit::hold::{HoldBudget, HoldShare};
 use crate::snapshot::Tenant;
-use crate::verdict::{BodyFacts, Held};
+use crate::verdict::{BodyFacts, Held, file_type};
 
 /// Bodies larger than this are searched aside, so that other connections of the worker go on: one kind of
 /// content takes 0.05 ms in this much, the slowest a millisecond (docs/performance.md).
@@ -78,18 +78,18 @@ impl Asking<'_> {
         let held = watch.into_body().map(|body| Held::of(content_type, body));
         let Some(Ok(mut held)) = held else { return };
         search(self.tenant, fields, &mut held);
-        transaction.held(&held);
         let ruling = self.judge(BodyFacts::Held(&held), Gate::RequestBody, None);
+        transaction.held(&held, &ruling.app, fields);
         transaction.alerted(&ruling);
     }
 }
 
 /// For the record: what a body showed.
 impl Transaction {
-    pub(super) fn held(&mut self, held: &Held) {
+    pub(super) fn held(&mut self, held: &Held, app: &App, fields: &Fields) {
         let content = &mut self.record.content;
-        content.file_name = held.file_names.first().map(|it| Text::copied(it));
-        content.file_type = held.file_type.as_deref().map(Text::copied);
+        let content_type = fields.text("content-type");
+        (content.file_name, content.file_type) = file_type::held_file(held, app, content_type);
         content.file_size = held.file_size;
         let Some(searched) = &held.searched else { return };
         content.inspection = Some(held.inspection());

@@ -8,8 +8,9 @@ use policy::catalog::Catalog;
 use policy::decrypt::DecryptSource;
 use policy::fact::{Fact, Facts, Key, Value};
 use policy::list::Found;
+use policy::rule::Want;
 use policy::yaml::{Node, Tree};
-use policy::{Problem, Severity, Vocabulary};
+use policy::{Form, Pattern, Problem, Severity, Vocabulary};
 
 use super::lists::Lists;
 use super::source::{Source, TEXT_BYTES_MAX};
@@ -32,10 +33,9 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
     for name in layout.tenant_names()? {
         let (built, found) = tenant::load(&layout, &lists, &name, Source::Live);
         problems.extend(found);
-        let dlp: Vec<&str> = built
-            .iter()
-            .flat_map(|tenant| tenant.config.content.profiles.keys().map(String::as_str))
-            .collect();
+        let dlp: Option<Vec<&str>> = built
+            .as_ref()
+            .map(|tenant| tenant.config.content.profiles.keys().map(String::as_str).collect());
         let own = built.iter().flat_map(|tenant| tenant.labels.categories());
         let own: BTreeSet<&str> = own.collect();
         let own: Vec<&str> = own.into_iter().collect();
@@ -43,7 +43,7 @@ pub fn check(dir: &Path) -> io::Result<Vec<Problem>> {
         let known = Vocabulary {
             apps: &apps,
             categories: &categories,
-            dlp: &dlp,
+            dlp: dlp.as_deref(),
             own_categories: &own,
             countries: gateway.as_ref().map(|gateway| gateway.places.names_countries()),
             catalog: catalog.as_ref(),
@@ -83,7 +83,13 @@ fn unread_restrictions(layout: &Layout, tenant: &Tenant, catalog: &Catalog) -> V
     let path = layout.tenant(&tenant.name).join("tenant.yaml");
     let file = layout.shown(&path);
     let mut found: Vec<Problem> = Vec::new();
-    for (vendor, host) in tenant.config.restrict.hosts() {
+    let restrict = &tenant.config.restrict;
+    let named: Vec<String> =
+        NAMED_BELOW.iter().map(|&name| name.to_owned()).chain(named(tenant)).collect();
+    let named =
+        named.iter().flat_map(|host| restrict.on(host).map(|vendor| (vendor, host.clone())));
+    let listed = restrict.hosts().count();
+    for (place, (vendor, host)) in restrict.hosts().chain(named).enumerate() {
         let site = catalog.site(&host);
         let mut own = Found::new();
         tenant.labels.find(&host, &mut own);
@@ -98,12 +104,36 @@ fn unread_restrictions(layout: &Layout, tenant: &Tenant, catalog: &Catalog) -> V
         facts.set(Key::Risk, risk);
         let Some(rule) = tenant.decrypt.may_bypass(&facts) else { continue };
         let (at, by) = rule.map_or((FIRST, "default"), |rule| (rule.at, rule.name.as_str()));
-        let what = format!("`{by}` carries {host} unread, so `restrict.{vendor}` has no effect");
-        if found.iter().all(|problem| problem.what != what) {
+        let of_vendor = format!("`restrict.{vendor}`");
+        let what = format!("`{by}` carries {host} unread, so {of_vendor} has no effect");
+        // Of a vendor's further hosts one is enough to say which rule it is.
+        let told = |it: &Problem| {
+            let same = (it.line, it.column) == (at.line, at.column);
+            it.what == what || (place >= listed && same && it.what.contains(&of_vendor))
+        };
+        if !found.iter().any(told) {
             found.push(problem(&file, at, what, "that host decrypted, or no restriction"));
         }
     }
     found
+}
+
+/// Hosts below a vendor's name where people sign in and work: apps of their own to the catalog.
+const NAMED_BELOW: [&str; 4] =
+    ["accounts.google.com", "mail.google.com", "drive.google.com", "docs.google.com"];
+
+/// Hosts that the tenant's own decrypt rules and categories name; one below a pattern's.
+fn named(tenant: &Tenant) -> impl Iterator<Item = String> {
+    let conditions = tenant.decrypt.rules().iter().flat_map(|rule| &rule.conditions);
+    let domains = conditions.filter(|it| it.key == Key::Domain).flat_map(|it| &it.tests);
+    let domains = domains.filter_map(|test| match &test.want {
+        Want::Text(Pattern { form: Form::Exact, text, .. }) => Some(text.clone()),
+        Want::Text(Pattern { form: Form::Suffix, text, .. }) => Some(format!("www{text}")),
+        _ => None,
+    });
+    let own =
+        tenant.config.categories.values().flatten().map(|name| name.as_str().replace('*', "www"));
+    domains.chain(own)
 }
 
 /// `instances` of an app that the catalog does not have match nothing.

@@ -11,11 +11,11 @@ pub(crate) fn version(connection: &CommonState) -> &'static str {
     }
 }
 
-/// The group's name in the IANA registry.
+/// The group's name, the same for tunnels and for origins.
 pub(crate) fn key_exchange(connection: &CommonState) -> Option<&'static str> {
     Some(match connection.negotiated_key_exchange_group()?.name() {
         NamedGroup::X25519MLKEM768 => "X25519MLKEM768",
-        NamedGroup::X25519 => "x25519",
+        NamedGroup::X25519 => "X25519",
         NamedGroup::secp256r1 => "secp256r1",
         NamedGroup::secp384r1 => "secp384r1",
         _ => "other",

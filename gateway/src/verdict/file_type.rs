@@ -2,6 +2,9 @@
 
 use smallvec::SmallVec;
 
+use super::held::Held;
+use crate::event::{App, Text};
+
 /// Types of one exchange's files.
 pub(super) type Types<'f> = SmallVec<[&'f str; 2]>;
 
@@ -102,6 +105,42 @@ pub(super) fn by_name<'f>(name: Option<&str>, content_type: Option<&str>) -> Typ
     }
     by_media(content_type, &mut types);
     types
+}
+
+/// Of a recorded exchange: what the rules of its day could have asked for. `down`: the file came with
+/// the response.
+#[must_use]
+pub fn recorded<'f>(
+    file_type: Option<&'f str>,
+    name: Option<&str>,
+    content_type: Option<&str>,
+    down: bool,
+) -> SmallVec<[&'f str; 2]> {
+    if down { by_name(name, content_type) } else { all(file_type, name.as_slice(), content_type) }
+}
+
+/// What a record says of a held body's file, of which its app said this: its name and its type.
+#[must_use]
+pub fn held_file(
+    held: &Held,
+    app: &App,
+    content_type: Option<&str>,
+) -> (Option<Text>, Option<Text>) {
+    let uploads = app.activity.as_ref().is_some_and(|it| it.as_str() == "upload");
+    let object = app.object.as_ref().filter(|_| uploads);
+    let object = object.and_then(|it| it.as_str().rsplit(['/', '\\']).next());
+    let mut names: SmallVec<[&str; 4]> = held.file_names.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        names.extend(object.filter(|name| !name.is_empty()));
+    }
+    let types = all(held.file_type.as_deref(), &names, content_type);
+    (names.first().map(|it| Text::copied(it)), types.first().map(|it| Text::copied(it)))
+}
+
+/// The type of a file that came with a response.
+#[must_use]
+pub fn came_down(name: Option<&str>, content_type: Option<&str>) -> Option<Text> {
+    by_name(name, content_type).first().map(|it| Text::copied(it))
 }
 
 fn by_media(content_type: Option<&str>, types: &mut Types<'_>) {

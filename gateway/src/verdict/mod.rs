@@ -7,7 +7,7 @@ mod content;
 mod exchange;
 pub mod explain;
 mod facts;
-mod file_type;
+pub mod file_type;
 mod held;
 mod instance;
 pub mod notice;

@@ -49,7 +49,7 @@ fn list(key: Key, node: &Node, problems: &mut Problems) -> Vec<Test> {
 fn test(key: Key, node: &Node, problems: &mut Problems) -> Option<Test> {
     if key.kind() == KeyKind::Time && matches!(node.value, Tree::Map(_)) {
         let window = window_mapping(node, problems)?;
-        let written = "a window".to_owned();
+        let written = window_shown(node);
         return Some(Test { at: node.at, written, want: Want::Window(window) });
     }
     let Some(text) = node.text() else {
@@ -198,6 +198,31 @@ fn window_mapping(node: &Node, problems: &mut Problems) -> Option<Window> {
         return None;
     }
     sound.then_some(window)
+}
+
+/// A window written as a mapping, in the words of the one that is written as a text.
+fn window_shown(node: &Node) -> String {
+    let Tree::Map(entries) = &node.value else { return String::new() };
+    let said = |name: &str| {
+        let (_, value) = entries.iter().find(|(key, _)| key.text() == Some(name))?;
+        match &value.value {
+            Tree::List(days) => {
+                Some(days.iter().filter_map(Node::text).collect::<Vec<_>>().join(","))
+            }
+            Tree::Null | Tree::Scalar(_) | Tree::Map(_) => value.text().map(str::to_owned),
+        }
+    };
+    let span = match (said("from"), said("to")) {
+        (None, None) => None,
+        (from, to) => Some(format!(
+            "{}-{}",
+            from.as_deref().unwrap_or("00:00"),
+            to.as_deref().unwrap_or("24:00")
+        )),
+    };
+    let zone = said("zone").unwrap_or_else(|| "UTC".to_owned());
+    let parts = [said("days"), span, Some(zone)];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 fn days(node: &Node) -> Option<u8> {

@@ -23,7 +23,7 @@ cases:
     user: alice@acme.test
     headers: { Content-Type: application/octet-stream }
     body: plans
-    expect: { action: block, rule: no uploads, app: dropbox, activity: upload }
+    expect: { action: block, rule: no uploads, app: dropbox, activity: upload, instance: unknown }
   - name: the bank by day
     request: GET https://bank.test/
     time: 2026-11-23T12:00:00Z
@@ -69,6 +69,19 @@ fn a_restriction_on_hosts_that_are_carried_unread_is_an_error() {
     let unread = check("{ rules: [{ name: files, match: { app: [dropbox] }, action: bypass }] }");
     assert_eq!(unread.len(), 2, "{unread:#?}");
     assert!(unread[0].contains("so `restrict.dropbox` has no effect"), "{unread:#?}");
+    // The host of the sign-in alone is enough, by its name, its app, or a category of the tenant's own.
+    fs::write(
+        &tenant,
+        "restrict: { google: [acme.test] }\ncategories: { ours: [accounts.google.com] }\ndecrypt: { rules: [\
+         { name: a, match: { domain: [accounts.google.com] }, action: bypass },\n\
+         { name: b, match: { category: [ours] }, action: bypass },\n\
+         { name: c, match: { app: [gmail] }, action: bypass },\n\
+         { name: d, match: { domain: [accounts.google.test] }, action: bypass }] }\n",
+    )
+    .unwrap();
+    let found = snapshot::check(Path::new(&gateway)).unwrap();
+    let rules: Vec<_> = found.iter().map(|it| it.what.split('`').nth(1).unwrap()).collect();
+    assert_eq!(rules, ["a", "c"], "b never decides over that host: {found:#?}");
     let some = check(
         "{ rules: [{ name: guests, match: { group: [guests] }, action: bypass }], default: decrypt }",
     );

@@ -56,6 +56,46 @@ fn a_blocked_upload_had_a_body_although_no_byte_of_it_was_sent() {
 }
 
 #[test]
+fn a_file_is_of_its_kind_too_and_a_downloads_type_is_its_names() {
+    let of = |kind: &str| {
+        format!(
+            "version: 1\nrules:\n  - {{ name: kind, match: {{ file_type: [{kind}] }}, action: block }}\n"
+        )
+    };
+    let mut down = upload("1", "alice@acme.test");
+    down["method"] = "GET".into();
+    down["request_bytes"] = 0.into();
+    down["activity"] = "download".into();
+    down["content_type"] = "application/octet-stream".into();
+    down["file_name"] = "plan.PDF".into();
+    let mut up = upload("2", "alice@acme.test");
+    up["file_name"] = "notes.txt".into();
+    up["file_type"] = "pdf".into();
+    up["file_size"] = 9.into();
+    for kind in ["pdf", "document"] {
+        let found = replayed(&of(kind), &[down.clone(), up.clone()]);
+        let now: Vec<_> = found.iter().map(|line| &line["now"]["rule"]).collect();
+        assert_eq!(now, ["kind", "kind"], "{kind}");
+    }
+    // What nobody looked into may be of any kind; what was, is of its own.
+    let unread = upload("3", "alice@acme.test");
+    assert_eq!(replayed(&of("image"), &[down, up]).len(), 0);
+    let found = replayed(&of("image"), &[unread]);
+    assert_eq!(found.first().unwrap()["undecidable"], json!(["file_type"]));
+}
+
+#[test]
+fn a_window_is_asked_of_the_beginning_and_not_of_the_line_that_closed_it() {
+    let text = "version: 1\nrules:\n  - { name: night, match: { time: '22:00-06:00 UTC' }, action: block }\n";
+    let mut long = upload("1", "alice@acme.test");
+    long["time"] = "2026-11-23T22:30:00.000000Z".into();
+    long["total_ms"] = json!(3_600_000.0);
+    assert_eq!(replayed(text, &[long.clone()]).len(), 0, "it began at half past nine");
+    long["total_ms"] = json!(60_000.125);
+    assert_eq!(replayed(text, &[long]).len(), 1);
+}
+
+#[test]
 fn a_text_that_was_cut_is_not_compared() {
     let text = "version: 1\nrules:\n  - { name: end, match: { url: ['*/end'] }, action: block }\n";
     let mut cut = upload("1", "alice@acme.test");

@@ -168,18 +168,21 @@ fn files_of_the_log_are_closed_when_they_are_full() {
 fn each_tenant_redacts_its_own_keys_beside_the_standard_ones() {
     let directory = tempfile::tempdir().unwrap();
     let log = open(directory.path());
-    let redaction = Redaction::with_keys(["employee"]);
+    let redaction = Redaction::with_keys(["employee", "*_No", "x-*"]);
     log.set_tenant("acme", TenantSettings { redaction, ..TenantSettings::default() });
     log.set_tenant("other", TenantSettings::default());
     let mut record = numbered(0);
-    record.http.url = Some("https://a.test/?Employee=7&token=t&page=2".into());
+    record.http.url =
+        Some("https://a.test/?Employee=7&staff_no=8&X-Id=9&token=t&page=2&no=1".into());
     for tenant in ["acme", "other"] {
         log.writer(0).append(tenant, &record);
     }
     log.close();
     let url = |tenant| super::walk(&log.reader(), tenant, None, 1)[0]["url"].clone();
-    assert_eq!(url("acme"), "https://a.test/?Employee=REDACTED&token=REDACTED&page=2");
-    assert_eq!(url("other"), "https://a.test/?Employee=7&token=REDACTED&page=2");
+    let own = "Employee=REDACTED&staff_no=REDACTED&X-Id=REDACTED&token=REDACTED&page=2&no=1";
+    assert_eq!(url("acme"), format!("https://a.test/?{own}"));
+    let others = "https://a.test/?Employee=7&staff_no=8&X-Id=9&token=REDACTED&page=2&no=1";
+    assert_eq!(url("other"), others);
 }
 
 fn bytes(directory: &Path, tenant: &str) -> u64 {

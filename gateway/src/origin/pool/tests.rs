@@ -28,7 +28,7 @@ async fn shared(pool: &Pool) -> JoinHandle<()> {
         let mut server = h2::server::handshake(far).await.unwrap();
         while server.accept().await.is_some() {}
     });
-    let (connection, driver) = Connection::open(near, |_| {}).await.unwrap();
+    let (connection, driver) = Connection::open(near, None, |_| {}).await.unwrap();
     let driving = tokio::spawn(driver);
     pool.share(0, &key(), connection);
     driving

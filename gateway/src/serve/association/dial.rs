@@ -1,15 +1,17 @@
 //! The connect gate of a flow that is not read, and its socket.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use policy::verdict::DialPermit;
 use tokio::net::UdpSocket;
 
 use crate::ident::Blame;
+use crate::origin::dial;
 use crate::serve::bypass::{name_and_address, unreachable_end};
 use crate::serve::decide;
 use crate::serve::destination;
 use crate::serve::flow::{Flow, FlowEnd};
+use crate::serve::reach;
 use crate::snapshot::Tenant;
 
 /// Asks whether datagrams to this destination may go on by its name alone.
@@ -36,7 +38,13 @@ pub(super) async fn open(
 ) -> Result<UdpSocket, FlowEnd> {
     let target = destination(flow, tenant).await?;
     flow.seen.lock().address = Some(target.ip());
-    connect(permit, target).await.map_err(|_| FlowEnd::refused("unreachable", Blame::Origin))
+    let source = dial::source(&reach::egress(flow, tenant), target.ip())
+        .map_err(|error| FlowEnd::refused(error.label(), error.blame()))?;
+    let socket = connect(permit, target, source)
+        .await
+        .map_err(|_| FlowEnd::refused("unreachable", Blame::Origin))?;
+    flow.seen.lock().egress = socket.local_addr().ok().map(|from| from.ip().to_canonical());
+    Ok(socket)
 }
 
 /// Where the datagrams would go: somewhere that may be dialled.
@@ -55,13 +63,18 @@ async fn destination(flow: &Flow, tenant: &Tenant) -> Result<SocketAddr, FlowEnd
     Ok(target)
 }
 
-async fn connect(_permit: &DialPermit, target: SocketAddr) -> std::io::Result<UdpSocket> {
-    let any: SocketAddr = if target.is_ipv4() {
-        (std::net::Ipv4Addr::UNSPECIFIED, 0).into()
+/// From `source`, or from where the kernel sends such datagrams.
+async fn connect(
+    _permit: &DialPermit,
+    target: SocketAddr,
+    source: Option<IpAddr>,
+) -> std::io::Result<UdpSocket> {
+    let any: IpAddr = if target.is_ipv4() {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
     } else {
-        (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
+        std::net::Ipv6Addr::UNSPECIFIED.into()
     };
-    let socket = UdpSocket::bind(any).await?;
+    let socket = UdpSocket::bind((source.unwrap_or(any), 0)).await?;
     socket.connect(target).await?;
     Ok(socket)
 }

@@ -147,6 +147,7 @@ impl QuicTo {
         let flows = Arc::new(Mutex::new(HashMap::new()));
         tokio::spawn(listen(connection.clone(), said));
         tokio::spawn(deal(connection.clone(), Arc::clone(&flows)));
+        let control = Control { connection: connection.clone(), _stream: control };
         let control = Arc::new(control);
         Ok(QuicTunnel { connection, heard, flows, _control: control, datagrams: self.datagrams })
     }
@@ -182,9 +183,24 @@ pub struct QuicTunnel {
     pub connection: Connection,
     heard: watch::Receiver<Said>,
     flows: Flows,
-    /// Dropping it would end the control stream.
-    _control: Arc<quinn::SendStream>,
+    _control: Arc<Control>,
     datagrams: bool,
+}
+
+/// The control stream. With its last handle the client says goodbye: an end of this stream alone is a
+/// violation (RFC 9114 section 6.2.1).
+struct Control {
+    connection: Connection,
+    _stream: quinn::SendStream,
+}
+
+/// RFC 9114 section 8.1.
+const H3_NO_ERROR: u32 = 0x100;
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.connection.close(H3_NO_ERROR.into(), b"");
+    }
 }
 
 impl QuicTunnel {

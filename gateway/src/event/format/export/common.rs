@@ -23,8 +23,8 @@ pub(super) const ALL: &[Row] = &[
     field("dsthost", "host"),
     field("site", "host"),
     field("hostname", "device"),
-    field("device", "device_class"),
-    field("os", "os"),
+    field("device", "agent_device"),
+    made("os", "`os`, else `agent_os`", words::os),
     made("access_method", "`explicit` as `Explicit Proxy`, else `Client`", words::access_method),
     field("app", "app"),
     made("appcategory", "`category` in words", words::category),
@@ -36,7 +36,11 @@ pub(super) const ALL: &[Row] = &[
         words::confidence_level,
     ),
     made("traffic_type", "`CloudApp` where there is an `app`, else `Web`", words::traffic_type),
-    made("action", "`coach` as `useralert`, else `action`", words::action),
+    made(
+        "action",
+        "`coach` as `useralert`, with a `justification` as `proceed`; else `action`",
+        words::action,
+    ),
     field("policy", "rule"),
     number("count", 1),
 ];

@@ -11,7 +11,6 @@ pub(super) const NETWORK: &[Row] = &[
     field("srcport", "client_port"),
     field("dstport", "dest_port"),
     field("domain", "host"),
-    text("ip_protocol", "TCP"),
     field("protocol", "client_alpn"),
     field("tunnel_id", "session_id"),
     field("tunnel_type", "access_method"),

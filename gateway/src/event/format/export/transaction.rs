@@ -24,11 +24,11 @@ pub(super) const WHO_AND_WHAT: &[Row] = &[
     field("cs-username", "user"),
     field("x-c-authn-user", "user"),
     field("x-c-authz-groups", "groups"),
-    field("x-c-device", "device_class"),
+    field("x-c-device", "agent_device"),
     field("x-c-device-uid", "device"),
     field("x-c-hostname", "device"),
     field("x-c-device-classification", "device_class"),
-    field("x-c-os", "os"),
+    made("x-c-os", "`os`, else `agent_os`", words::os),
     field("x-c-browser", "browser"),
     field("x-c-browser-version", "browser_version"),
     field("x-c-country", "source_country"),
@@ -90,8 +90,16 @@ pub(super) const WHO_AND_WHAT: &[Row] = &[
     field("x-cs-app-object-type", "object_type"),
     field("x-cs-app-from-user", "from_user"),
     field("x-cs-app-to-user", "to_user"),
-    made("x-policy-action", "`coach` as `useralert`, else `action`", words::action),
-    made("x-action", "`coach` as `useralert`, else `action`", words::action),
+    made(
+        "x-policy-action",
+        "`coach` as `useralert`, with a `justification` as `proceed`; else `action`",
+        words::action,
+    ),
+    made(
+        "x-action",
+        "`coach` as `useralert`, with a `justification` as `proceed`; else `action`",
+        words::action,
+    ),
     field("x-action-reason", "block_reason"),
     field("x-policy-name", "rule"),
     field("x-policy-justification-reason", "justification"),
@@ -125,7 +133,7 @@ pub(super) const HOW: &[Row] = &[
     field("x-sr-dst-ip", "dest_ip"),
     field("x-sr-dst-port", "dest_port"),
     field("x-sr-src-ip", "egress_ip"),
-    field("x-cs-http-version", "http_version"),
+    made("x-cs-http-version", "`http_version` without its stroke", words::http_version),
     field("cs-referer", "referer"),
     field("cs-user-agent", "user_agent"),
     field("sc-status", "status"),
@@ -145,8 +153,12 @@ pub(super) const HOW: &[Row] = &[
         event.millis("total_ms").map(Value::from)
     }),
     field("x-cs-sni", "sni"),
-    field("x-cs-ssl-version", "client_tls"),
-    field("x-sr-ssl-version", "origin_tls"),
+    made("x-cs-ssl-version", "`client_tls` behind `TLSv`", |event| {
+        words::tls_version(event, "client_tls")
+    }),
+    made("x-sr-ssl-version", "`origin_tls` behind `TLSv`", |event| {
+        words::tls_version(event, "origin_tls")
+    }),
     made("x-ssl-policy-action", "`Decrypt` or `Do not decrypt`, by `decrypted`", |event| {
         let decrypted = event.get("decrypted")?.as_bool()?;
         Some(if decrypted { "Decrypt" } else { "Do not decrypt" }.into())

@@ -21,9 +21,26 @@ pub(super) fn access_method(event: &Event) -> Option<Value> {
     })
 }
 
-/// `coach` is their `useralert`.
+/// What the directory says of the device, else what its program says of itself.
+pub(super) fn os(event: &Event) -> Option<Value> {
+    event.get("os").or_else(|| event.get("agent_os")).cloned()
+}
+
+/// `1.3` as `TLSv1.3`.
+pub(super) fn tls_version(event: &Event, ours: &str) -> Option<Value> {
+    let version = event.text(ours).filter(|text| text.starts_with("1."))?;
+    Some(format!("TLSv{version}").into())
+}
+
+/// `HTTP/2` as `HTTP2`.
+pub(super) fn http_version(event: &Event) -> Option<Value> {
+    Some(event.text("http_version")?.replace('/', "").into())
+}
+
+/// `coach` is their `useralert`; where the user went on, `proceed`.
 pub(super) fn action(event: &Event) -> Option<Value> {
     Some(match event.text("action")? {
+        "coach" if event.get("justification").is_some() => "proceed".into(),
         "coach" => "useralert".into(),
         other => other.into(),
     })
