@@ -19,9 +19,11 @@ async fn health_pop_ca_and_sessions_are_there() {
     assert_eq!(ca.trim(), gateway.alice().intercept_ca_pem.trim());
     assert!(!ca.contains("PRIVATE"));
     let tunnel = gateway.browser().tunnel().await.unwrap();
-    gateway.await_event("acme", |event| event["type"] == "session").await;
+    let opened = gateway.await_event("acme", |event| event["type"] == "session").await;
+    assert!(opened["policy_version"].is_string(), "{opened}");
     let sessions = gateway.admin_get("/v1/sessions?tenant=acme").await.unwrap().text();
     assert!(sessions.contains("alice@acme.test") && sessions.contains("laptop-1"), "{sessions}");
+    assert!(sessions.contains("\"bytes\":0"), "{sessions}");
     drop(tunnel);
     assert_eq!(gateway.admin_get("/v1/sessions?tenant=nobody").await.unwrap().status, 404);
     assert_eq!(gateway.admin_get("/nothing-here").await.unwrap().status, 404);

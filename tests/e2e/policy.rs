@@ -158,6 +158,9 @@ async fn a_body_rule_holds_the_upload_until_it_is_decided() {
     assert_eq!(passed.status, 200, "{}", passed.text());
     let event = gateway.await_event("acme", |one| one["file_name"] == "id.pem").await;
     assert_eq!(event["rule"], "no keys");
+    // `printf DATA | sha256sum`
+    let digest = "c97c29c7a71b392b437ee03fd17f09bb10b75e879466fc0eb757b2c4a78ac938";
+    assert_eq!(event["sha256"], digest, "{event}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,6 +123,7 @@ fn sessions(admin: &Admin, tenant: &str) -> Reply {
                 "client_ip": session.source().to_string(),
                 "since": seconds(session.since),
                 "streams": session.streams(),
+                "bytes": bytes_in.saturating_add(bytes_out),
                 "bytes_in": bytes_in,
                 "bytes_out": bytes_out,
             })

@@ -256,7 +256,7 @@ pub const FIELDS: &[FieldDoc] = &[
         "content",
         "sha256",
         "text",
-        "digest of the file",
+        "digest of the (largest) file as sent, where a rule had the body looked at whole",
         r#""9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08""#,
     ),
     field(

@@ -184,6 +184,8 @@ fn write(worker: &Worker, session: &Session, state: State, ending: Option<(&'sta
     record.id = session.id.0;
     record.state = state;
     record.client = Some(session.client());
+    let tenant = worker.pop.snapshot.tenant(session.tenant.as_str());
+    record.policy_version = tenant.map(|tenant| Arc::clone(&tenant.policy_version).into());
     record.verdict.action = Some("allow".into());
     if state == State::Close {
         let (from_client, to_client) = session.bytes();

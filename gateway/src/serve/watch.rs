@@ -27,6 +27,11 @@ pub(super) fn search(tenant: &Tenant, fields: &Fields, held: &mut Held) {
     if large { tokio::task::block_in_place(search) } else { search() }
 }
 
+fn digest(held: &Held) -> Option<String> {
+    let large = held.bytes.len() > AT_ONCE_BYTES_MAX;
+    if large { tokio::task::block_in_place(|| held.sha256()) } else { held.sha256() }
+}
+
 /// A copy of a body on its way, up to a bound: beyond it the rules that wanted it do not match.
 pub(super) struct Watch {
     share: HoldShare,
@@ -91,6 +96,9 @@ impl Transaction {
         let content_type = fields.text("content-type");
         (content.file_name, content.file_type) = file_type::held_file(held, app, content_type);
         content.file_size = held.file_size;
+        // What has no name is seldom a file, and a digest has its price.
+        content.sha256 =
+            content.file_name.is_some().then(|| digest(held)).flatten().map(Into::into);
         let Some(searched) = &held.searched else { return };
         content.inspection = Some(held.inspection());
         match searched {

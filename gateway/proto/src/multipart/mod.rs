@@ -71,6 +71,8 @@ pub struct Part {
     pub content_type: Option<String>,
     /// Lower case; anything but the identity hides the content from who looks at the bytes.
     pub transfer_encoding: Option<String>,
+    /// Where its content begins in the body, bytes.
+    pub start: u64,
     /// Bytes of content so far; exact once complete.
     pub bytes: u64,
     pub complete: bool,
@@ -151,6 +153,8 @@ pub struct Multipart {
     state: State,
     /// Bytes that could not be judged yet.
     held: Vec<u8>,
+    /// Bytes of the body so far.
+    pushed: u64,
     parts: Vec<Part>,
     failed: Option<MultipartError>,
 }
@@ -163,6 +167,7 @@ impl Multipart {
             delimiter_bytes: boundary.delimiter.len(),
             // The first delimiter has no line before it, so one is put there.
             held: b"\r\n".to_vec(),
+            pushed: 0,
             state: State::Preamble,
             parts: Vec::new(),
             failed: None,
@@ -179,6 +184,7 @@ impl Multipart {
         }
         let mut input = std::mem::take(&mut self.held);
         input.extend_from_slice(bytes);
+        self.pushed = self.pushed.saturating_add(bytes.len() as u64);
         let left = self.scan(&input).inspect_err(|error| self.failed = Some(*error))?;
         input.drain(..input.len().saturating_sub(left));
         input.shrink_to(HEADER_BYTES_MAX);
@@ -289,7 +295,9 @@ impl Multipart {
         if self.parts.len() >= PARTS_MAX {
             return Err(MultipartError::TooManyParts);
         }
-        self.parts.push(read_part_header(header)?);
+        // What comes after the header are the last of the bytes so far.
+        let start = self.pushed.saturating_sub(after.len() as u64);
+        self.parts.push(Part { start, ..read_part_header(header)? });
         self.state = State::ContentStart;
         Ok(Step::Taken(after))
     }
