@@ -46,6 +46,7 @@ mod one_day;
 mod openconnect;
 mod packets;
 mod pages;
+mod paths;
 mod policy;
 mod programs;
 mod psk_peers;

@@ -39,7 +39,14 @@ impl World {
         origin: tests::origin::Build,
         change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build,
     ) -> Self {
-        let namespace = Namespace::new();
+        Self::at(Namespace::new(), origin, change).await
+    }
+
+    pub(super) async fn at(
+        namespace: Namespace,
+        origin: tests::origin::Build,
+        change: impl FnOnce(tests::gateway::Build) -> tests::gateway::Build,
+    ) -> Self {
         namespace.name_server(INNER);
         let origin = origin.at(namespace.origin()).start().await;
         let gateway = change(Gateway::build(&origin).beyond(namespace.origin())).start();

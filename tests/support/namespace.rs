@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::link::Impairment;
+use crate::link::{Counts, Impairment};
 use crate::wire::Wire;
 
 /// The namespace, this machine's end of its link, and an address behind it for origins. Gone on drop.
@@ -49,6 +49,12 @@ impl Namespace {
         if let Some(wire) = &self.wire {
             wire.set(impairment);
         }
+    }
+
+    /// What became of what this machine sent over such a link, and of what the client did.
+    #[must_use]
+    pub fn counts(&self) -> [Counts; 2] {
+        self.wire.as_ref().map(Wire::counts).unwrap_or_default()
     }
 
     /// By which congestion control this machine's TCP sends over the link.

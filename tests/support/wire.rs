@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use crate::link::{Datagram, Impairment, Lane};
+use crate::link::{Counts, Datagram, Impairment, Lane};
 
 /// How long a quiet wire sleeps before it looks whether it is to end.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -59,6 +59,14 @@ impl Wire {
     /// Impairs both ways alike from now on.
     pub fn set(&self, impairment: Impairment) {
         self.lanes.iter().for_each(|lane| locked(lane).set(impairment));
+    }
+}
+
+impl Wire {
+    /// What became of what the first device sent, and of what the other did.
+    #[must_use]
+    pub fn counts(&self) -> [Counts; 2] {
+        [locked(&self.lanes[0]).counts(), locked(&self.lanes[1]).counts()]
     }
 }
 

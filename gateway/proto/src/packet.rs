@@ -14,6 +14,8 @@ const HOPS: u8 = 64;
 /// An ICMP error carries this much of the packet it is about: the whole stays within every MTU
 /// (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4).
 const QUOTED_BYTES_MAX: usize = 540;
+/// No IPv6 host sends smaller packets, whatever it is told (RFC 8201 section 4).
+const IPV6_MTU_MIN: u16 = 1_280;
 
 /// One packet, understood as far as a gateway needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -288,6 +290,27 @@ pub fn too_big(packet: &Packet<'_>, mtu: u16) -> Option<Vec<u8>> {
     icmp(packet, v4, Icmpv6Type::PacketTooBig { mtu: mtu.into() })
 }
 
+/// Says to whoever sends on a TCP connection from `source` that packets longer than `mtu` bytes do not pass, though
+/// none was seen here: they are lost below. Its sender believes it where `sequence` is a number that it
+/// has sent and that nobody has acknowledged (RFC 5927 section 4).
+#[must_use]
+pub fn narrowed(
+    source: SocketAddr,
+    destination: SocketAddr,
+    sequence: u32,
+    mtu: u16,
+) -> Option<Vec<u8>> {
+    let step = between(source.ip(), destination.ip())?;
+    let step = step.tcp(source.port(), destination.port(), sequence, 0).ack(0);
+    let mut lost = Vec::with_capacity(step.size(mtu.into()));
+    // As long as one that is lost, in its own words; a router quotes the headers at least.
+    step.write_to_vec(&mut lost, &vec![0; mtu.into()]).ok()?;
+    lost.truncate(if source.is_ipv4() { 40 } else { 60 });
+    let (from, to) = (source.ip(), destination.ip());
+    let lost = Packet { bytes: &lost, source: from, destination: to, payload: Payload::Other(6) };
+    too_big(&lost, if source.is_ipv4() { mtu } else { mtu.max(IPV6_MTU_MIN) })
+}
+
 fn icmp(packet: &Packet<'_>, v4: Icmpv4Type, v6: Icmpv6Type) -> Option<Vec<u8>> {
     let quoted = packet.bytes.get(..QUOTED_BYTES_MAX).unwrap_or(packet.bytes);
     let step = between(packet.destination, packet.source)?;
@@ -381,6 +404,24 @@ mod tests {
             }
             assert_eq!((echo_reply(&packet), reset(&packet)), (None, None));
         }
+    }
+
+    #[test]
+    fn a_sender_is_told_of_a_narrower_path_by_a_packet_of_its_own() {
+        // Type, code and size (RFC 1191 section 4, RFC 4443 section 3.2).
+        let told = [(20, [3, 4], 1_229_u16), (40, [2, 0], 1_280)];
+        for ((from, to), (header, kind, mtu)) in PAIRS.into_iter().zip(told) {
+            let message = narrowed(address(from), address(to), 0xdead_beef, 1_229).unwrap();
+            assert_eq!(message.len(), header + 8 + header + 20);
+            let read = Packet::read(&message).unwrap();
+            assert_eq!((read.source, read.destination), (address(to).ip(), address(from).ip()));
+            let icmp = message.get(header..).unwrap();
+            assert_eq!(icmp.get(..2).unwrap(), kind);
+            assert_eq!(icmp.get(6..8).unwrap(), mtu.to_be_bytes());
+            let ends = icmp.get(8 + header..).and_then(|it| it.get(..8)).unwrap();
+            assert_eq!(ends, [0x0f, 0xa0, 0, 53, 0xde, 0xad, 0xbe, 0xef]);
+        }
+        assert_eq!(narrowed(address(PAIRS[0].0), address(PAIRS[1].1), 1, 1_280), None);
     }
 
     #[test]

@@ -131,10 +131,10 @@ impl<'a> TcpPacket<'a> {
         self.put_piece(relabel, &piece, out)
     }
 
-    /// The packet with other ends, cut into packets with at most `piece_bytes` of data each.
+    /// The packet with other ends, cut into packets that fit the way, with at most `piece_bytes` of data each.
     #[must_use]
     pub fn cut(&self, relabel: &Relabel, piece_bytes: Option<usize>) -> Vec<Vec<u8>> {
-        let piece_bytes = piece_bytes.unwrap_or(self.data.len()).max(1);
+        let piece_bytes = piece_bytes.unwrap_or(self.data.len()).min(self.room(relabel.mtu)).max(1);
         // One without data is one piece still.
         let count = self.data.len().div_ceil(piece_bytes).max(1);
         let mut data = self.data.chunks(piece_bytes);
@@ -156,6 +156,12 @@ impl<'a> TcpPacket<'a> {
             sequence = sequence.wrapping_add(u32::try_from(data.len()).unwrap_or(0));
         }
         packets
+    }
+
+    /// Bytes of data that fit into a packet of `mtu` bytes beside this one's headers.
+    fn room(&self, mtu: u16) -> usize {
+        let ip = if self.destination.is_ipv4() { 20 } else { 40 };
+        usize::from(mtu).saturating_sub(ip + self.header.len())
     }
 
     fn put_piece(&self, relabel: &Relabel, piece: &Piece<'_>, out: &mut Vec<u8>) -> Option<()> {

@@ -156,9 +156,11 @@ impl UdpPort {
         self.state.may_fragment()
     }
 
-    /// Sends datagrams to one peer, in order. What the kernel does not take is lost, as on the way.
-    pub async fn send(&self, way: Way, datagrams: &[Vec<u8>]) {
+    /// Sends datagrams to one peer, in order. What the kernel does not take is lost, as on the way; gives the
+    /// size of the smallest that it finds too long.
+    pub async fn send(&self, way: Way, datagrams: &[Vec<u8>]) -> Option<usize> {
         let mut rest = datagrams;
+        let mut too_long: Option<usize> = None;
         let mut joined = Vec::new();
         while let Some(first) = rest.first() {
             let size = first.len();
@@ -179,25 +181,42 @@ impl UdpPort {
                 segment_size: (count > 1).then_some(size),
                 src_ip: way.local,
             };
-            self.transmit(&transmit).await;
+            if self.transmit(&transmit).await == Sent::TooLong {
+                too_long = Some(too_long.map_or(size, |known| known.min(size)));
+            }
         }
+        too_long
     }
 
-    async fn transmit(&self, transmit: &Transmit<'_>) {
+    async fn transmit(&self, transmit: &Transmit<'_>) -> Sent {
         loop {
             if self.socket.writable().await.is_err() {
-                return;
+                return Sent::Otherwise;
             }
             let sent = self.socket.try_io(Interest::WRITABLE, || {
                 self.state.try_send(UdpSockRef::from(&self.socket), transmit)
             });
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return tracing::debug!("a datagram was not sent: {error}"),
-                Ok(()) => return,
+                Err(error) => {
+                    tracing::debug!("a datagram was not sent: {error}");
+                    let errno = error.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+                    let too_long = errno == Some(rustix::io::Errno::MSGSIZE);
+                    return if too_long { Sent::TooLong } else { Sent::Otherwise };
+                }
+                Ok(()) => return Sent::Otherwise,
             }
         }
     }
+}
+
+/// What became of a datagram.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// Longer than the first link of its way takes.
+    TooLong,
+    /// It is on its way, or lost for another reason.
+    Otherwise,
 }
 
 /// How many of the first datagrams go out together: all of one size, the last may be shorter.
@@ -233,7 +252,7 @@ mod tests {
         let sent: Vec<Vec<u8>> =
             (0..20_u8).map(|number| vec![number; if number < 15 { 1200 } else { 300 }]).collect();
         let way = Way { peer: two.local_address().unwrap(), local: None };
-        one.send(way, &sent).await;
+        assert_eq!(one.send(way, &sent).await, None);
         let (mut got, mut buffers) = (Vec::new(), Buffers::default());
         while got.len() < sent.len() {
             two.receive(&mut buffers, |batch| {
@@ -244,5 +263,21 @@ mod tests {
             .unwrap();
         }
         assert_eq!(got, sent);
+    }
+
+    #[tokio::test]
+    async fn what_the_first_link_does_not_take_is_said_and_the_rest_is_sent() {
+        let (one, two) = (
+            UdpPort::bind(([127, 0, 0, 1], 0).into()).unwrap(),
+            UdpPort::bind(([127, 0, 0, 1], 0).into()).unwrap(),
+        );
+        let way = Way { peer: two.local_address().unwrap(), local: None };
+        let sent = [vec![1; 65_520], vec![2; 65_530], vec![3; 100]];
+        assert_eq!(one.send(way, &sent).await, Some(65_520));
+        let mut got = Vec::new();
+        two.receive(&mut Buffers::default(), |batch| got.push(batch.joined.to_vec()))
+            .await
+            .unwrap();
+        assert_eq!(got, [vec![3; 100]]);
     }
 }

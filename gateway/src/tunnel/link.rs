@@ -22,6 +22,8 @@ pub struct Link {
     channels: AtomicU64,
     /// The largest packet that fits every channel in use, bytes.
     mtu: AtomicU16,
+    /// The largest that ever did: what connections that are open may have been offered.
+    widest: AtomicU16,
     began: Instant,
     /// Milliseconds after `began` at which the client was last heard.
     heard_ms: AtomicU64,
@@ -41,6 +43,7 @@ impl Link {
             active: AtomicU64::new(0),
             channels: AtomicU64::new(0),
             mtu: AtomicU16::new(mtu),
+            widest: AtomicU16::new(mtu),
             began: Instant::now(),
             heard_ms: AtomicU64::new(0),
         }
@@ -53,6 +56,13 @@ impl Link {
 
     pub fn set_mtu(&self, mtu: u16) {
         self.mtu.store(mtu, Ordering::Relaxed);
+        self.widest.fetch_max(mtu, Ordering::Relaxed);
+    }
+
+    /// The largest packet that the client was ever led to send.
+    #[must_use]
+    pub fn widest(&self) -> u16 {
+        self.widest.load(Ordering::Relaxed)
     }
 
     /// Queues a packet; false where the queue is full and the packet is lost.

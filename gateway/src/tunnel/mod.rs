@@ -6,6 +6,7 @@ pub mod dtls;
 pub mod http1;
 pub mod link;
 pub mod mux;
+pub mod path;
 pub mod quic;
 mod session;
 

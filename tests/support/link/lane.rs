@@ -26,6 +26,7 @@ pub struct Counts {
     /// For want of room in the queue.
     pub overflowed: u64,
     pub blocked: u64,
+    pub too_long: u64,
     pub reordered: u64,
     pub duplicated: u64,
     pub corrupted: u64,
@@ -93,6 +94,10 @@ impl Lane {
         self.counts.sent += 1;
         if self.impairment.blocked {
             self.counts.blocked += 1;
+            return;
+        }
+        if self.impairment.longest.is_some_and(|longest| datagram.bytes.len() > longest) {
+            self.counts.too_long += 1;
             return;
         }
         // The bottleneck stands before the lossy part, as a modem does before the air.

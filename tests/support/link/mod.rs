@@ -41,6 +41,8 @@ pub struct Impairment {
     pub rate: Option<u64>,
     /// Bytes that wait for the rate; what comes beyond is lost.
     pub queue_bytes: usize,
+    /// What is longer, in bytes of what the link carries, is lost without a word.
+    pub longest: Option<usize>,
     /// Nothing gets through.
     pub blocked: bool,
 }
@@ -62,6 +64,7 @@ impl Impairment {
             corrupt: 0.0,
             rate: None,
             queue_bytes: QUEUE_BYTES,
+            longest: None,
             blocked: false,
         }
     }
@@ -107,6 +110,12 @@ impl Impairment {
     pub fn rate(mut self, bits_per_s: u64, queue_bytes: usize) -> Self {
         self.rate = Some(bits_per_s);
         self.queue_bytes = queue_bytes;
+        self
+    }
+
+    #[must_use]
+    pub fn longest(mut self, bytes: usize) -> Self {
+        self.longest = Some(bytes);
         self
     }
 

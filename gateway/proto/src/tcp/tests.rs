@@ -113,7 +113,7 @@ fn a_large_packet_is_cut_and_nothing_is_lost() {
     for [from, to, inside, own] in PAIRS {
         let large = packet(from, to, false, &data);
         let read = TcpPacket::read(&large).unwrap();
-        let pieces = read.cut(&relabel(inside, own, 1_400), Some(1_348));
+        let pieces = read.cut(&relabel(inside, own, 1_428), Some(1_348));
         assert_eq!(pieces.len(), 8);
         let mut sequence = segment(&large).sequence;
         let mut whole = Vec::new();
@@ -126,6 +126,15 @@ fn a_large_packet_is_cut_and_nothing_is_lost() {
             whole.extend_from_slice(tcp.data);
         }
         assert_eq!(whole, data);
+        // Where the way has become smaller than the pieces, they are smaller too.
+        for piece_bytes in [Some(1_348), None] {
+            let pieces = read.cut(&relabel(inside, own, 1_229), piece_bytes);
+            let read = |piece| TcpPacket::read(piece).unwrap();
+            assert!(pieces.iter().all(|it| it.len() <= 1_229 && read(it).is_sound()));
+            assert!(pieces.iter().rev().skip(1).all(|piece| piece.len() == 1_229));
+            let whole: Vec<u8> = pieces.iter().flat_map(|it| read(it).data.to_vec()).collect();
+            assert_eq!(whole, data);
+        }
         // What carries no data stays one packet.
         let bare = packet(from, to, false, b"");
         assert_eq!(

@@ -10,9 +10,11 @@ use tokio::time::sleep_until;
 use zeroize::Zeroizing;
 
 use super::cstp::DPD;
-use super::session::Attached;
+use super::path::Path;
+use super::session::{Attached, PacketSession};
 use crate::serve::pop::Worker;
 use crate::socket::{UdpPort, Way};
+use crate::stream::packet::Dropped;
 use crate::tunnel::accept::{Refusal, RefusalReason};
 use crate::tunnel::dtls::{Broken, DtlsIdentity, Engine, Mailbox, Modern, Output, Psk};
 
@@ -23,8 +25,6 @@ const BATCH: usize = 48;
 /// the path for good as long as it hears us.
 const ASK: Duration = Duration::from_secs(3);
 const DEAD_AFTER: Duration = Duration::from_secs(DPD.as_secs() + 3 * ASK.as_secs());
-/// Packet sizes that are tried on a path (RFC 8899 section 5): Ethernet, and what common tunnels leave of it.
-const PATHS: [u16; 4] = [1_500, 1_480, 1_428, 1_400];
 
 /// One DTLS connection and its way.
 pub(super) struct Connection {
@@ -36,14 +36,12 @@ pub(super) struct Connection {
     /// Bytes that may still be sent to an address that is not proven: as many as came from there. The
     /// engine asks for its cookie several times, which would be more.
     credit: usize,
-    /// Packet sizes that are being tried.
-    probes: Vec<u16>,
 }
 
 impl Connection {
     fn new(port: &Arc<UdpPort>, way: Way, engine: Engine, out: Output) -> Self {
         let heard = Instant::now();
-        Self { engine, out, port: Arc::clone(port), way, heard, credit: 0, probes: Vec::new() }
+        Self { engine, out, port: Arc::clone(port), way, heard, credit: 0 }
     }
 
     pub(super) fn psk(port: &Arc<UdpPort>, way: Way, key: &Zeroizing<[u8; 32]>) -> Option<Self> {
@@ -116,25 +114,26 @@ impl Connection {
         Ok(self.out.certificate.take())
     }
 
-    async fn flush(&mut self) {
+    /// Sends what there is; gives the length of what the system finds too long.
+    async fn flush(&mut self) -> Option<usize> {
         let credit = &mut self.credit;
         self.out.datagrams.retain(|it| !is_hello_retry(it) || spend(credit, it.len()));
-        if !self.out.datagrams.is_empty() {
-            self.port.send(self.way, &self.out.datagrams).await;
-            self.out.datagrams.clear();
+        if self.out.datagrams.is_empty() {
+            return None;
         }
+        let too_long = self.port.send(self.way, &self.out.datagrams).await;
+        self.out.datagrams.clear();
+        too_long
     }
 
     /// Moves packets until one side ends the channel.
     pub(super) async fn run(&mut self, attached: &Attached, mailbox: &mut Mailbox) {
         let packets = &attached.session;
-        packets.dtls_up(attached.channel);
-        if matches!(self.engine, Engine::Modern(_)) {
-            self.probe();
-        }
+        let is_ipv4 = self.way.peer.ip().to_canonical().is_ipv4();
+        let path = Path::new(Instant::now(), &self.engine, attached, is_ipv4);
         let over = packets.over.clone();
         tokio::select! {
-            () = self.exchange(attached, mailbox) => {}
+            () = self.exchange(attached, mailbox, path) => {}
             () = over.cancelled() => {}
         }
         if self.out.closed && packets.is_only_channel() {
@@ -150,15 +149,15 @@ impl Connection {
         self.flush().await;
     }
 
-    async fn exchange(&mut self, attached: &Attached, mailbox: &mut Mailbox) {
+    async fn exchange(&mut self, attached: &Attached, mailbox: &mut Mailbox, mut path: Path) {
         let Attached { session, channel } = attached;
         let mut packets = Vec::new();
         let mut datagrams = Vec::new();
         let mut looks = tokio::time::interval(DPD);
-        self.records(attached);
+        self.records(attached, &mut path);
         self.flush().await;
         while !self.out.closed {
-            let wake = self.out.wake;
+            let wake = self.out.wake.into_iter().chain(path.wake()).min();
             let done = tokio::select! {
                 count = mailbox.datagrams.recv_many(&mut datagrams, BATCH) => {
                     if count == 0 {
@@ -167,9 +166,11 @@ impl Connection {
                     let now = Instant::now();
                     datagrams.drain(..).try_for_each(|it| self.engine.datagram(now, &it, &mut self.out))
                 }
-                () = session.link.take(*channel, BATCH, &mut packets) => self.send(&mut packets),
-                () = at(wake) => self.engine.tick(Instant::now(), &mut self.out),
-                () = session.asked.notified() => self.frame(Kind::DpdRequest, &[]),
+                () = session.link.take(*channel, BATCH, &mut packets) => {
+                    self.send(&mut packets, &mut path, session)
+                }
+                () = at(wake) => self.tick(&mut path, attached),
+                () = session.asked.notified() => self.ask(&mut path),
                 _ = looks.tick() => {
                     let silence = self.heard.elapsed();
                     if silence > DEAD_AFTER {
@@ -178,22 +179,57 @@ impl Connection {
                     let left = DPD.saturating_sub(silence);
                     looks.reset_after(if left.is_zero() { ASK } else { left });
                     let asks = left.is_zero() && silence < DPD + 2 * ASK;
-                    if asks { self.frame(Kind::DpdRequest, &[]) } else { Ok(()) }
+                    if asks { self.ask(&mut path) } else { Ok(()) }
                 }
             };
             if done.is_err() {
                 return;
             }
-            if !self.records(attached) {
+            if !self.records(attached, &mut path) {
                 return session.session.ended.cancel();
             }
-            self.flush().await;
+            if let Some(bytes) = self.flush().await {
+                path.is_too_long(Instant::now(), bytes);
+            }
             session.stack.resume();
         }
     }
 
-    fn send(&mut self, packets: &mut Vec<Vec<u8>>) -> Result<(), Broken> {
-        packets.drain(..).try_for_each(|packet| self.frame(Kind::Data, &packet))
+    fn send(
+        &mut self,
+        packets: &mut Vec<Vec<u8>>,
+        path: &mut Path,
+        session: &PacketSession,
+    ) -> Result<(), Broken> {
+        let mut largest = 0;
+        for packet in packets.drain(..) {
+            if path.fits(&packet) {
+                largest = packet.len().max(largest);
+                self.frame(Kind::Data, &packet)?;
+                continue;
+            }
+            let pieces = path.cut(&packet);
+            if pieces.is_empty() {
+                session.dropped(Dropped::TooBig);
+            }
+            pieces.iter().try_for_each(|piece| self.frame(Kind::Data, piece))?;
+        }
+        path.passed(Instant::now(), largest);
+        Ok(())
+    }
+
+    /// Asks the client whether it lives.
+    fn ask(&mut self, path: &mut Path) -> Result<(), Broken> {
+        path.asks_otherwise(Instant::now());
+        self.frame(Kind::DpdRequest, &[])
+    }
+
+    /// Looks at the time; asks the client whether as much as a packet of some size reaches it.
+    fn tick(&mut self, path: &mut Path, attached: &Attached) -> Result<(), Broken> {
+        let now = Instant::now();
+        self.engine.tick(now, &mut self.out)?;
+        let question = path.tick(now, attached);
+        question.map_or(Ok(()), |size| self.frame(Kind::DpdRequest, &vec![0; size.into()]))
     }
 
     fn frame(&mut self, kind: Kind, payload: &[u8]) -> Result<(), Broken> {
@@ -203,48 +239,33 @@ impl Connection {
     }
 
     /// Takes what the peer has said; false where it said goodbye.
-    fn records(&mut self, attached: &Attached) -> bool {
+    fn records(&mut self, attached: &Attached, path: &mut Path) -> bool {
         if self.out.records.is_empty() {
             return true;
         }
-        self.heard = Instant::now();
+        let now = Instant::now();
+        self.heard = now;
+        path.heard();
         attached.session.link.alive();
         for record in std::mem::take(&mut self.out.records) {
             let Ok(frame) = read_dtls(record.into()) else { continue };
             match frame.kind {
-                Kind::Data => attached.session.packet(attached.channel, &frame.payload),
+                Kind::Data => {
+                    path.passed(now, frame.payload.len());
+                    attached.session.packet(attached.channel, &frame.payload);
+                }
                 Kind::DpdRequest => {
                     // With the same bytes: the client measures its path by them.
                     if self.frame(Kind::DpdResponse, &frame.payload).is_err() {
                         return true;
                     }
                 }
-                Kind::DpdResponse => self.probed(attached, frame.payload.len()),
+                Kind::DpdResponse => path.answered(now, frame.payload.len(), attached),
                 Kind::Disconnect | Kind::Terminate => return false,
                 Kind::KeepAlive | Kind::Compressed => {}
             }
         }
         true
-    }
-
-    /// Asks the client to answer questions as long as packets could be.
-    fn probe(&mut self) {
-        let ip = if self.way.peer.ip().to_canonical().is_ipv4() { 20 } else { 40 };
-        let around = ip + 8 + self.engine.overhead() + 1;
-        self.probes = PATHS.iter().map(|path| path - around).collect();
-        for size in self.probes.clone() {
-            drop(self.frame(Kind::DpdRequest, &vec![0; size.into()]));
-        }
-    }
-
-    fn probed(&mut self, attached: &Attached, size: usize) {
-        let link = &attached.session.link;
-        if let Ok(size) = u16::try_from(size)
-            && self.probes.contains(&size)
-            && size > link.mtu()
-        {
-            link.set_mtu(size);
-        }
     }
 }
 

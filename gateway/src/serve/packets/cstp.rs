@@ -19,6 +19,7 @@ use tokio::time::{interval, timeout};
 use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
+use super::path::MTU_MIN;
 use super::session::{self, AWAY_TIME_MAX, Attached, Made, PacketSession, open};
 use super::table::{Device, Offer};
 use crate::ident::{AccessMethod, ClientIdentity, random};
@@ -43,8 +44,6 @@ const BATCH: usize = 64;
 const ANSWERS_MAX: usize = 16;
 /// An Ethernet path, for clients that do not say.
 const PATH_BYTES: u16 = 1_500;
-/// IPv6 needs this much (RFC 8200 section 5).
-const MTU_MIN: u16 = 1_280;
 /// The longest cookie that is taken for one of ours.
 const COOKIE_BYTES_MAX: usize = 128;
 
@@ -152,7 +151,7 @@ async fn tunnel(worker: Arc<Worker>, mut it: Bootstrap, first: &First, counted: 
         dtls,
     };
     if http1::answer(&mut it.tls, 200, &reply.fields(), b"").await.is_ok() {
-        packets.tls_up(attached.channel);
+        packets.tls_up(attached.channel, mtu);
         run(&attached, *it.tls, first.rest.clone()).await;
         packets.tls_down(attached.channel);
     }

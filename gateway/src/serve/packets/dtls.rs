@@ -8,6 +8,7 @@ use gateway_proto::dtls::{DtlsHello, HelloReader, Progress};
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use super::channel::Connection;
+use super::path::MTU_MIN;
 use super::session::{self, Attached, Made, PacketSession, open};
 use super::table::Device;
 use crate::ident::AccessMethod;
@@ -24,8 +25,6 @@ use crate::tunnel::dtls::{Delivered, Mailbox};
 const HELLO_TIME_MAX: Duration = Duration::from_secs(2);
 /// Datagrams of a flight that are kept for the engine.
 const HELLO_DATAGRAMS_MAX: usize = 16;
-/// IPv6 inside needs this much (RFC 8200 section 5); a tunnel begins with it.
-const MTU_MIN: u16 = 1_280;
 
 /// Gives one datagram to its connection.
 pub(in crate::serve) fn take(

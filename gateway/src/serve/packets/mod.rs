@@ -7,6 +7,7 @@ mod cstp;
 mod dtls;
 mod flows;
 mod network;
+mod path;
 mod queries;
 mod session;
 mod table;

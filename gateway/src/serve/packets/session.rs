@@ -1,6 +1,7 @@
 //! One packet session: its inner network, and the channels that come and go while it lives.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -46,6 +47,8 @@ pub(super) struct PacketSession {
     dtls: Mutex<Option<Channel>>,
     /// The live channel inside TLS.
     tls: Mutex<Option<Channel>>,
+    /// The largest packet that the client was told of over TLS, which itself carries any.
+    told: AtomicU16,
     /// Somebody wants to know whether the client lives: its DTLS channel asks.
     pub(super) asked: Notify,
     /// Its channels must end.
@@ -125,6 +128,7 @@ impl PacketSession {
             channels: watch::Sender::new(0),
             dtls: Mutex::default(),
             tls: Mutex::default(),
+            told: AtomicU16::new(mtu),
             asked: Notify::new(),
             over: CancellationToken::new(),
             worker: Arc::clone(worker),
@@ -190,22 +194,52 @@ impl PacketSession {
         &self.worker
     }
 
-    pub(super) fn dtls_up(&self, channel: Channel) {
-        *self.dtls.lock() = Some(channel);
+    /// A channel that carries packets of `mtu` bytes, as far as is known yet.
+    pub(super) fn dtls_up(&self, channel: Channel, mtu: u16) {
+        let mut live = self.dtls.lock();
+        *live = Some(channel);
+        self.link.set_mtu(mtu);
+        drop(live);
         self.link.heard(channel);
+    }
+
+    /// Its packets may have this size from now on; false where another channel has taken its place.
+    pub(super) fn dtls_carries(&self, channel: Channel, mtu: u16) -> bool {
+        let live = self.dtls.lock();
+        let is_live = *live == Some(channel);
+        if is_live {
+            self.link.set_mtu(mtu);
+        }
+        is_live
+    }
+
+    /// The largest packet that the client was told of.
+    pub(super) fn told(&self) -> u16 {
+        self.told.load(Ordering::Relaxed)
     }
 
     /// What there is for the client goes over TLS from now on, even before it says a word there.
     pub(super) fn dtls_down(&self, channel: Channel) {
-        if self.dtls.lock().take_if(|live| *live == channel).is_some()
-            && let Some(tls) = *self.tls.lock()
-        {
+        let mut live = self.dtls.lock();
+        if live.take_if(|live| *live == channel).is_none() {
+            return;
+        }
+        self.link.set_mtu(self.told());
+        drop(live);
+        if let Some(tls) = *self.tls.lock() {
             self.link.hand_over(tls);
         }
     }
 
-    pub(super) fn tls_up(&self, channel: Channel) {
+    /// A channel whose client was told of packets of `mtu` bytes.
+    pub(super) fn tls_up(&self, channel: Channel, mtu: u16) {
         *self.tls.lock() = Some(channel);
+        self.told.store(mtu, Ordering::Relaxed);
+        let live = self.dtls.lock();
+        if live.is_none() {
+            self.link.set_mtu(mtu);
+        }
+        drop(live);
         self.link.heard(channel);
     }
 

@@ -24,6 +24,12 @@ impl Device {
         Self { incoming: None, link, mtu, acknowledged: None, blocked: false }
     }
 
+    /// Takes over what the link carries by now; whether that is something else.
+    pub(super) fn resize(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.mtu, self.link.mtu());
+        before != self.mtu
+    }
+
     /// Whether the link is still full.
     pub(super) fn is_blocked(&self) -> bool {
         self.link.is_full()

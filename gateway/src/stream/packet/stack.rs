@@ -173,8 +173,9 @@ impl Stack {
         if !self.sources.may_send(packet.source) {
             return Err(Dropped::Source);
         }
-        if bytes.len() > usize::from(self.link.mtu()) {
-            // The client takes the tunnel to be wider than it is.
+        if bytes.len() > usize::from(self.link.widest()) {
+            // The client takes the tunnel to be wider than it ever was. One that was offered more before is
+            // told when that is known to be lost (`narrow`): here, it passed.
             self.answer(packet::too_big(&packet, self.link.mtu()));
         }
         match packet.payload {
@@ -352,6 +353,20 @@ impl Stack {
             let (at, flow) = self.timers.next().await;
             let stage = flow.tick(Some(at));
             self.told(&flow, stage);
+        }
+    }
+
+    /// The way to the client is smaller than what open connections were offered: their clients are told, and
+    /// what was lost is sent again in packets that fit.
+    pub fn narrow(&self) {
+        let flows: Vec<_> = self.table.lock().tcp.values().cloned().collect();
+        for flow in flows {
+            self.answer(flow.narrowed(self.link.mtu()));
+            let stage = flow.tick(None);
+            self.told(&flow, stage);
+        }
+        if let Some(kernel) = &self.kernel {
+            kernel.narrow();
         }
     }
 

@@ -2,13 +2,13 @@
 //! the same however many connections there are (decisions/0009).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use gateway_proto::packet::{Segment, set_sequence};
+use gateway_proto::packet::{Segment, narrowed, set_sequence};
 use memmap2::MmapMut;
 use parking_lot::Mutex;
 use self_cell::{MutBorrow, self_cell};
@@ -97,18 +97,9 @@ impl Connection {
         buffer_bytes: usize,
     ) -> Option<Arc<Self>> {
         let mut device = Device::new(Arc::clone(link));
-        let mut config = Config::new(HardwareAddress::Ip);
-        // Sequence numbers must not be guessed (RFC 9293 section 3.4.1).
-        config.random_seed = u64::from_ne_bytes(random::bytes()?);
-        let mut interface = Interface::new(config, &mut device, timers.now());
-        let address = ends.destination.ip();
-        let prefix = if address.is_ipv4() { 32 } else { 128 };
-        // One address fits: the list has room for two.
-        interface.update_ip_addrs(|addresses| {
-            let _full = addresses.push(IpCidr::new(address.into(), prefix));
-        });
-        let endpoint =
-            IpListenEndpoint { addr: Some(address.into()), port: ends.destination.port() };
+        let interface = interface(ends.destination.ip(), &mut device, timers.now())?;
+        let address = ends.destination.ip().into();
+        let endpoint = IpListenEndpoint { addr: Some(address), port: ends.destination.port() };
         let (sockets, handle) = listening(endpoint, buffer_bytes)?;
         let inner = Inner {
             interface,
@@ -168,10 +159,17 @@ impl Connection {
         self.poll(&mut state);
     }
 
+    /// What tells its client that the way has become smaller: the client's own segments may be what is lost.
+    pub(super) fn narrowed(&self, mtu: u16) -> Option<Vec<u8>> {
+        let expected = self.state.lock().device.acknowledged?;
+        narrowed(self.ends.source, self.ends.destination, expected, mtu)
+    }
+
     fn poll(self: &Arc<Self>, state: &mut Inner) -> Stage {
         if state.is_forsaken() {
             state.with(|socket| socket.abort());
         }
+        self.resize(state);
         loop {
             state.device.blocked = false;
             let now = self.timers.now();
@@ -189,6 +187,16 @@ impl Connection {
             }
         }
         state.after()
+    }
+
+    /// Follows the link. An interface keeps the size it was made with; what is sent again after is cut anew.
+    fn resize(&self, state: &mut Inner) {
+        if state.device.resize() {
+            let (own, now) = (self.ends.destination.ip(), self.timers.now());
+            if let Some(resized) = interface(own, &mut state.device, now) {
+                state.interface = resized;
+            }
+        }
     }
 
     /// Sets the timer, unless it would only find the link full.
@@ -288,6 +296,24 @@ self_cell! {
         #[not_covariant]
         dependent: OneSocket,
     }
+}
+
+/// An interface with one address, for packets as large as its device takes.
+fn interface(
+    address: IpAddr,
+    device: &mut Device,
+    now: smoltcp::time::Instant,
+) -> Option<Interface> {
+    let mut config = Config::new(HardwareAddress::Ip);
+    // Sequence numbers must not be guessed (RFC 9293 section 3.4.1).
+    config.random_seed = u64::from_ne_bytes(random::bytes()?);
+    let mut interface = Interface::new(config, device, now);
+    let prefix = if address.is_ipv4() { 32 } else { 128 };
+    // One address fits: the list has room for two.
+    interface.update_ip_addrs(|addresses| {
+        let _full = addresses.push(IpCidr::new(address.into(), prefix));
+    });
+    Some(interface)
 }
 
 /// A socket that waits for a SYN, with `buffer_bytes` each way. `None` where there is no memory.

@@ -24,6 +24,7 @@ pub struct TcpFlow {
     sockets: SocketSet<'static>,
     handle: SocketHandle,
     queues: Queues,
+    local: SocketAddr,
     begun: Instant,
 }
 
@@ -80,27 +81,24 @@ impl TcpFlow {
             received: VecDeque::new(),
             to_send: VecDeque::new(),
         };
-        let mut config = Config::new(HardwareAddress::Ip);
-        config.random_seed = seed;
-        let start = smoltcp::time::Instant::ZERO;
-        let mut interface = Interface::new(config, &mut queues, start);
-        let address = IpAddress::from(local.ip());
-        interface.update_ip_addrs(|addresses| {
-            let length = if local.is_ipv4() { 32 } else { 128 };
-            // The list has room for two, and this is the first.
-            addresses.push(IpCidr::new(address, length)).ok();
-        });
-        // On a medium without neighbours the router's address is never used, but must be there.
-        match address {
-            IpAddress::Ipv4(v4) => interface.routes_mut().add_default_ipv4_route(v4).ok(),
-            IpAddress::Ipv6(v6) => interface.routes_mut().add_default_ipv6_route(v6).ok(),
-        };
+        let interface = interface(local, seed, &mut queues);
         let buffer = || SocketBuffer::new(vec![0; buffer_bytes]);
         let mut socket = Socket::new(buffer(), buffer());
         socket.set_nagle_enabled(false);
         let mut sockets = SocketSet::new(Vec::with_capacity(1));
         let handle = sockets.add(socket);
-        Self { interface, sockets, handle, queues, begun: now }
+        Self { interface, sockets, handle, queues, local, begun: now }
+    }
+
+    /// Sends packets of at most `mtu` bytes from now on; whether that is less than before.
+    pub fn narrow(&mut self, mtu: usize) -> bool {
+        if mtu >= self.queues.mtu {
+            return false;
+        }
+        self.queues.mtu = mtu;
+        // An interface keeps the size it was made with.
+        self.interface = interface(self.local, 0, &mut self.queues);
+        true
     }
 
     /// Takes a packet that is for this connection. Where too many wait already it is dropped.
@@ -204,6 +202,26 @@ impl TcpFlow {
         let since = now.saturating_duration_since(self.begun).as_micros();
         smoltcp::time::Instant::from_micros(i64::try_from(since).unwrap_or(i64::MAX))
     }
+}
+
+/// An interface of one address, for packets as large as `queues` says.
+fn interface(local: SocketAddr, seed: u64, queues: &mut Queues) -> Interface {
+    let mut config = Config::new(HardwareAddress::Ip);
+    config.random_seed = seed;
+    let start = smoltcp::time::Instant::ZERO;
+    let mut interface = Interface::new(config, queues, start);
+    let address = IpAddress::from(local.ip());
+    interface.update_ip_addrs(|addresses| {
+        let length = if local.is_ipv4() { 32 } else { 128 };
+        // The list has room for two, and this is the first.
+        addresses.push(IpCidr::new(address, length)).ok();
+    });
+    // On a medium without neighbours the router's address is never used, but must be there.
+    match address {
+        IpAddress::Ipv4(v4) => interface.routes_mut().add_default_ipv4_route(v4).ok(),
+        IpAddress::Ipv6(v6) => interface.routes_mut().add_default_ipv6_route(v6).ok(),
+    };
+    interface
 }
 
 struct Queues {

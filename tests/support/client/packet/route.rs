@@ -19,7 +19,7 @@ impl Shared {
                 return self.route_tcp(&mut tables, packet);
             }
             Some(read) if read.protocol == IpProtocol::Udp => route_udp(&tables, &read),
-            Some(read) => self.route_echo(&mut tables, &read),
+            Some(read) => narrow(&tables, &read) || self.route_echo(&mut tables, &read),
             None => false,
         };
         if !taken {
@@ -74,6 +74,13 @@ impl Shared {
         self.outgoing.try_send(reply).ok();
         true
     }
+}
+
+/// The flow whose packets do not pass sends smaller ones from now on, as every host's does.
+fn narrow(tables: &Tables, read: &Read<'_>) -> bool {
+    let Some(narrowed) = read.narrowed() else { return false };
+    let flow = tables.flows.get(&(narrowed.from, narrowed.to));
+    flow.is_some_and(|flow| flow.narrow(narrowed.mtu))
 }
 
 fn route_udp(tables: &Tables, read: &Read<'_>) -> bool {

@@ -54,6 +54,13 @@ impl FlowHandle {
         self.changed.notify_one();
     }
 
+    /// Its packets have at most `mtu` bytes from now on; whether that is less than before.
+    pub(super) fn narrow(&self, mtu: usize) -> bool {
+        let narrower = self.inner().flow.narrow(mtu);
+        self.changed.notify_one();
+        narrower
+    }
+
     pub(super) fn reset(&self) {
         self.inner().flow.abort();
         self.changed.notify_one();

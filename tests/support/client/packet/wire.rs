@@ -82,6 +82,46 @@ impl<'a> Read<'a> {
     }
 }
 
+/// A word that packets of a TCP connection are too long for their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Narrowed {
+    /// Who sent what was too long.
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub sequence: u32,
+    /// What passes, bytes.
+    pub mtu: usize,
+}
+
+impl Read<'_> {
+    /// Such a word: fragmentation needed (RFC 1191), or packet too big (RFC 4443), about TCP.
+    #[must_use]
+    pub fn narrowed(&self) -> Option<Narrowed> {
+        let (header, quoted) = self.payload.split_first_chunk::<8>()?;
+        let mtu = match (self.protocol, header[0], header[1]) {
+            (IpProtocol::Icmp, 3, 4) | (IpProtocol::Icmpv6, 2, 0) => {
+                usize::from(u16::from_be_bytes([header[6], header[7]]))
+            }
+            _ => return None,
+        };
+        // What is quoted is cut off, so that its own length says nothing.
+        let (from, to, ip_bytes): (IpAddr, IpAddr, usize) = match quoted.first()? >> 4 {
+            4 => {
+                let ip = Ipv4Packet::new_unchecked(quoted.get(..20)?);
+                (ip.src_addr().into(), ip.dst_addr().into(), 20)
+            }
+            _ => {
+                let ip = Ipv6Packet::new_unchecked(quoted.get(..40)?);
+                (ip.src_addr().into(), ip.dst_addr().into(), 40)
+            }
+        };
+        let tcp = quoted.get(ip_bytes..)?.first_chunk::<8>()?;
+        let port = |at: usize| u16::from_be_bytes([tcp[at], tcp[at + 1]]);
+        let sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+        Some(Narrowed { from: (from, port(0)).into(), to: (to, port(2)).into(), sequence, mtu })
+    }
+}
+
 /// An ICMP echo message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Echo<'a> {

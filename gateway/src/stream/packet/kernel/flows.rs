@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_proto::packet::{self, Packet, PacketProblem, Segment};
+use gateway_proto::packet::{self, Packet, PacketProblem, Segment, narrowed};
 use gateway_proto::tcp::{OFFLOAD_BYTES, Relabel, TcpPacket, put_reset};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
@@ -227,6 +227,30 @@ impl Flows {
         let stale = table.by_port.iter().filter(|(_, entry)| entry.is_stale(now));
         let stale: Vec<u16> = stale.map(|(port, _)| *port).collect();
         stale.into_iter().for_each(|port| self.forget(&mut table, port));
+    }
+
+    /// Tells both sides of every connection what passes now: the clients, whose packets may be what is lost, and
+    /// the kernel, which then sends again what was lost and too long. What is too long for the way otherwise
+    /// is cut (`kernel_sent`).
+    pub(in crate::stream::packet) fn narrow(&self) {
+        let mtu = self.link.mtu();
+        let table = self.table.lock();
+        let mut frames = Vec::new();
+        for (port, entry) in &table.by_port {
+            let Ends { source, destination } = entry.ends;
+            let Some(unacknowledged) = entry.client_expects() else { continue };
+            if let Some(told) = narrowed(source, destination, entry.reset_number(), mtu) {
+                self.link.push_answer(told);
+            }
+            let Relabel { source, destination, .. } = self.inward(entry, *port);
+            frames.extend(narrowed(destination, source, unacknowledged, mtu));
+        }
+        drop(table);
+        for packet in frames {
+            let mut frame = vec![0; OFFLOAD_BYTES];
+            frame.extend_from_slice(&packet);
+            let _written = self.kernel.write(&frame);
+        }
     }
 
     /// Resets every connection in the kernel; no other comes after.

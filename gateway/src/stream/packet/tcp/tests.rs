@@ -124,6 +124,16 @@ impl Client {
         }
     }
 
+    /// What waits on the link, which is lost.
+    async fn lose(&mut self) -> Vec<Vec<u8>> {
+        let link = Arc::clone(self.stack.link());
+        let channel = link.channel();
+        link.heard(channel);
+        let mut packets = Vec::new();
+        link.take(channel, 64, &mut packets).await;
+        packets
+    }
+
     /// Opens the connection; the gateway's end of it.
     async fn open(&mut self) -> InnerTcp {
         self.talk().await;
@@ -149,6 +159,44 @@ async fn an_idle_connection_has_no_time_to_be_over() {
     client.talk().await;
     stream.read_exact(&mut [0; 5]).await.unwrap();
     assert_eq!(patience(&stream), None);
+}
+
+#[tokio::test]
+async fn what_a_way_that_became_smaller_has_lost_is_sent_again_in_packets_that_fit() {
+    const BYTES: usize = 10_000;
+    let mut client = Client::new();
+    let mut stream = client.open().await;
+    client.socket().send_slice(b"hello").unwrap();
+    client.talk().await;
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &[7; BYTES]).await.unwrap();
+    let lost = client.lose().await;
+    assert_eq!(lost.iter().map(Vec::len).max(), Some(1_400));
+    client.stack.link().set_mtu(1_229);
+    client.stack.narrow();
+    // The client is told, about the number that the gateway expects next.
+    let told = client.lose().await;
+    let ends = stream.flow.ends;
+    let expected = stream.flow.state.lock().device.acknowledged.unwrap();
+    let word = narrowed(ends.source, ends.destination, expected, 1_229).unwrap();
+    assert!(told.contains(&word), "{told:?}");
+    let stack = Arc::clone(&client.stack);
+    let arrives = async {
+        while client.socket().recv_queue() < BYTES {
+            let packets = client.lose().await;
+            assert!(packets.iter().all(|packet| packet.len() <= 1_229));
+            client.card.came.extend(packets);
+            client.talk().await;
+        }
+    };
+    tokio::select! {
+        () = arrives => {}
+        () = stack.run_timers() => {}
+    }
+    assert_eq!(client.socket().recv_queue(), BYTES);
+    // As large as before where that passes again.
+    client.stack.link().set_mtu(1_400);
+    tokio::io::AsyncWriteExt::write_all(&mut stream, &[7; BYTES]).await.unwrap();
+    assert_eq!(client.lose().await.iter().map(Vec::len).max(), Some(1_400));
 }
 
 #[tokio::test]
