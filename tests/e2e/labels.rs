@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::origin::Answer;
-use tests::{Gateway, Origin, Request};
+use tests::{Gateway, Http, Origin, Request};
 
 use crate::denial;
 
@@ -190,5 +190,35 @@ async fn a_vendors_restriction_replaces_the_clients_own_on_every_version() {
         let seen = origin.last("/echo").unwrap();
         assert_eq!(seen.field("restrict-access-to-tenants"), Some("acme.test"));
         assert_eq!(seen.field("restrict-access-context"), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_in_a_form_is_on_record_where_no_rule_asks_for_it() {
+    let origin = Origin::start().await;
+    let gateway = Gateway::build(&origin).policy("").start();
+    let form = |name: &str| {
+        let head = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"{name}\"\r\n\r\n"
+        );
+        let body = [head.as_str(), &"x".repeat(300_000), "\r\n--b--\r\n"].concat();
+        Request::post("/", body).field("content-type", "multipart/form-data; boundary=b")
+    };
+    for http in [Http::One, Http::Two] {
+        let browser = gateway.browser().http(http);
+        let send = async |path: String, request: Request| {
+            let url = origin.url("site.test", &path);
+            let request = Request { path: path.clone(), ..request };
+            assert_eq!(browser.send(&url, request).await.unwrap().status, 200);
+            gateway.await_transaction("acme", &path).await
+        };
+        let tag = http.alpn();
+        let event = send(format!("/upload?file-{tag}"), form("plan.pdf")).await;
+        let said = ["activity", "object", "object_type", "file_name", "file_type"];
+        let said = said.map(|field| event[field].as_str().unwrap_or_default());
+        assert_eq!(said, ["upload", "plan.pdf", "file", "plan.pdf", "pdf"], "{event}");
+        // Nothing was chosen.
+        let event = send(format!("/upload?none-{tag}"), form("")).await;
+        assert_eq!(event["activity"], "form_post", "{event}");
     }
 }

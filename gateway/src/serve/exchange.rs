@@ -222,6 +222,9 @@ where
     if let Some(watch) = exchange.replay.watched(client) {
         exchange.asking(&request).judge_watched(watch, &mut transaction);
     }
+    if let Some(peek) = &exchange.replay.peek {
+        transaction.peeked(peek);
+    }
     next
 }
 

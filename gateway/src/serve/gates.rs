@@ -17,6 +17,7 @@ use super::flow::Flow;
 use super::hold::{self, Hold, Replay};
 use super::judge::{Asking, account_of};
 use super::message_gate;
+use super::peek::Peek;
 use super::reach::Target;
 use super::transaction::Transaction;
 use super::watch::{self, Watch};
@@ -113,9 +114,11 @@ impl<'a> Exchange<'a> {
             let began = std::time::Instant::now();
             ruling = self.judge_body(request, held, transaction);
             spent += began.elapsed();
-        } else if has_body && !is_call && ruling.watches_body() {
-            let budget = &self.flow.worker.pop.holds;
-            self.replay.watch(Watch::new(budget, self.tenant));
+        } else if has_body && !is_call {
+            if ruling.watches_body() {
+                self.replay.watch(Watch::new(&self.flow.worker.pop.holds, self.tenant));
+            }
+            self.replay.peek = Peek::of(request, &ruling.app);
         }
         transaction.record.cost.policy = Some(spent);
         transaction.ruled(&mut ruling);

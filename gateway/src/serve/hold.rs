@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::call_gate::CallGate;
 use super::client::Client;
 use super::message_gate;
+use super::peek::Peek;
 use super::transaction::Transaction;
 use super::watch::Watch;
 use crate::exchange::{Frame, Request, Source};
@@ -36,6 +37,8 @@ pub(super) struct Replay {
     share: Option<HoldShare>,
     /// What `alert` rules look into once it has gone by.
     watch: Option<Watch>,
+    /// What looks whether a form carries a file.
+    pub(super) peek: Option<Peek>,
     /// What judges the messages of a gRPC call, where they are read.
     pub(super) call: Option<CallGate>,
 }
@@ -91,6 +94,9 @@ impl Replay {
     pub(super) fn rewind(&mut self) {
         if let Some(watch) = &mut self.watch {
             watch.restart();
+        }
+        if let Some(peek) = &mut self.peek {
+            peek.restart();
         }
         for frame in self.sent.take().into_iter().flatten().rev() {
             self.frames.push_front(frame);
@@ -152,6 +158,9 @@ impl<S: Source> Source for Replaying<'_, S> {
                 self.replay.note(frame);
                 if let Some(watch) = &mut self.replay.watch {
                     watch.note(frame);
+                }
+                if let Some(peek) = &mut self.replay.peek {
+                    peek.note(frame);
                 }
             }
             None => self.replay.ended = true,

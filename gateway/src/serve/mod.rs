@@ -26,6 +26,7 @@ mod message_hold;
 mod messages;
 mod notice;
 mod packets;
+mod peek;
 mod pipe;
 pub mod pop;
 mod pulse;
