@@ -1,6 +1,6 @@
 //! Looks into forms that nothing holds, as they go by, for the record alone: whether they carry a file.
 
-use gateway_proto::multipart::{Boundary, Multipart, Part};
+use gateway_proto::multipart::{Boundary, Multipart};
 
 use super::transaction::Transaction;
 use crate::event::{App, Text};
@@ -57,10 +57,9 @@ impl Peek {
 
     /// The name of the first file; browsers send an empty one where none was chosen.
     fn file_name(&self) -> Option<&str> {
-        let named = |part: &Part| part.file_name.is_some() || part.extended_file_name.is_some();
-        let files = self.form.parts().iter().filter(|part| named(part));
-        files
-            .flat_map(|file| [&file.file_name, &file.extended_file_name])
+        let parts = self.form.parts().iter();
+        parts
+            .flat_map(|part| [&part.file_name, &part.extended_file_name])
             .filter_map(|name| name.as_deref())
             .find(|name| !name.is_empty())
     }
