@@ -34,9 +34,11 @@ pub use output::Failure;
 
 use crate::stream::packet::kernel::COMMAND;
 
-/// The data plane of a secure web gateway.
+/// What `--help` begins with: the crate's own description is for its developers.
+const ABOUT: &str = "The data plane of a secure web gateway";
+
 #[derive(Debug, Parser)]
-#[command(name = "sluice", version, about, disable_help_subcommand = true)]
+#[command(name = "sluice", version, about = ABOUT, disable_help_subcommand = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

@@ -9,7 +9,7 @@ pub(super) fn gateway(domain: &str, tenant: &TenantName) -> String {
 
 const GATEWAY: &str = "\
 # The point of presence. Every key has a default; what is commented out shows it.
-# Saved changes are in force within a second; listeners, admin and workers need a restart.
+# Saved changes are in force within a second; listeners, workers and some others need a restart.
 # `sluice check` reads this file first; docs/configuration.md explains every key.
 
 # Name of this point of presence, in events.

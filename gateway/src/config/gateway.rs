@@ -16,19 +16,20 @@ use crate::ident::TenantName;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct GatewayConfig {
-    /// Name of this point of presence, in events and in `/v1/pop`.
+    /// Name of this point of presence, in events and in `/v1/pop`. A change needs a restart.
     pub pop: String,
     /// Tunnels answer to `gateway-<tenant>.<domain>` and `gateway-backup-<tenant>.<domain>`.
     pub domain: HostName,
     /// Where clients connect. A change needs a restart.
     pub listen: Listen,
-    /// The admin endpoint: metrics, health, events, sessions. A change needs a restart.
+    /// The admin endpoint: metrics, health, events, sessions. A change of `listen` or `tls` needs a
+    /// restart.
     pub admin: Admin,
     /// Reserved name of the coach and block pages; it exists inside tunnels only.
     pub notice: HostName,
     /// Worker threads; 0 is one per core. A change needs a restart.
     pub workers: u16,
-    /// The addresses that clients of packet tunnels are given.
+    /// The addresses that clients of packet tunnels are given. A change needs a restart.
     pub inner: Inner,
     /// How origins are found, reached and trusted.
     pub origin: Origin,
@@ -243,14 +244,15 @@ impl<'de> serde::de::Visitor<'de> for ResolverVisitor {
 pub struct Events {
     /// Folder of the log. A change needs a restart.
     pub dir: PathBuf,
-    /// Longest time, in milliseconds, an event waits before it is written.
+    /// Longest time, in milliseconds, an event waits before it is written. A change needs a restart.
     #[schemars(range(min = 1, max = 10_000))]
     pub flush_ms: u64,
-    /// Also wait for the disk at each flush, so that a power cut loses nothing older.
+    /// Also wait for the disk at each flush, so that a power cut loses nothing older. A
+    /// change needs a restart.
     pub fsync: bool,
     /// Compress segments that are written to no more. A change needs a restart.
     pub compress: bool,
-    /// Disk space of all tenants' events together; each tenant has its share.
+    /// Disk space of all tenants' events together; each tenant has its share. A change needs a restart.
     pub max_bytes: ByteSize,
     /// What happens while the disk takes no more events and memory for them is used up.
     pub when_full: WhenFull,
@@ -291,7 +293,8 @@ impl Default for Events {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Memory of the process, as a share of the machine's (or cgroup's) or in bytes.
+    /// Memory of the process, as a share of the machine's (or cgroup's) or in bytes. A change needs a
+    /// restart.
     pub memory: MemoryLimit,
     /// Tunnels open at once.
     #[schemars(range(min = 1))]

@@ -8,6 +8,7 @@ mod lists;
 mod load;
 mod problem;
 mod reader;
+mod restart;
 mod restrict;
 mod scalar;
 mod schema;

@@ -40,7 +40,8 @@ pub struct Sink {
     /// Which events are sent.
     #[serde(default)]
     pub filter: SinkFilter,
-    /// How many events are sent at once.
+    /// How many events are sent at once; null is 1,000, 4 MiB and 200 ms (kafka 10,000, 8 MiB, 200 ms; s3
+    /// 100,000, 64 MiB, 60 s).
     #[serde(default)]
     pub batch: SinkBatch,
     /// File with the secret: a bearer or HEC token, a NATS token or `user:password`, or for s3
@@ -53,7 +54,7 @@ pub struct Sink {
     /// How bodies, objects and batches are compressed (http, splunk, otlp, s3, kafka).
     #[serde(default)]
     pub compression: SinkCompression,
-    /// Stream of nats; made where it is missing.
+    /// Stream of nats; made where it is missing. Default `SLUICE`.
     #[serde(default)]
     pub stream: Option<String>,
     /// Subject of nats; `{tenant}` and `{type}` are filled in. Default `sluice.events.{tenant}.{type}`.
@@ -65,7 +66,7 @@ pub struct Sink {
     /// Who the gateway is to kafka, proved by a password; over TLS only.
     #[serde(default)]
     pub sasl: Option<SinkSasl>,
-    /// Region of s3.
+    /// Region of s3. Default `us-east-1`.
     #[serde(default)]
     pub region: Option<String>,
 }

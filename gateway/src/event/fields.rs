@@ -54,7 +54,7 @@ pub const FIELDS: &[FieldDoc] = &[
         "policy_version",
         "text",
         "version of the tenant's policy that decided",
-        r#""9f2c41d7""#,
+        r#""9f2c41d7a06b""#,
     ),
     field(
         "all",
@@ -264,7 +264,7 @@ pub const FIELDS: &[FieldDoc] = &[
         "dlp",
         "list of objects",
         "`profile`, `entity` and `count` of what was found, never the match",
-        r#"[{"profile":"payment-cards","entity":"visa","count":3}]"#,
+        r#"[{"profile":"payment-cards","entity":"payment-card","count":3}]"#,
     ),
     field(
         "content",
@@ -285,7 +285,7 @@ pub const FIELDS: &[FieldDoc] = &[
         "inspection_reason",
         "text",
         "why not in full: `not_text`, or why the body could not be had (`bound`, `timeout`, `unreadable`)",
-        r#""too_large""#,
+        r#""bound""#,
     ),
     field(
         "verdict",

@@ -97,7 +97,7 @@ fn full() -> Record {
         rule: text("no sharing"),
     };
     Record {
-        policy_version: text("9f2c41d7"),
+        policy_version: text("9f2c41d7a06b"),
         parent_id: Some(uuid::Uuid::now_v7()),
         client: Some(Arc::new(Client {
             session_id: Some(SessionId::fresh()),
@@ -169,7 +169,11 @@ fn full() -> Record {
             file_type: text("pdf"),
             file_size: Some(48001),
             sha256: text("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"),
-            dlp: vec![DlpHit { profile: "payment-cards".into(), entity: "visa".into(), count: 3 }],
+            dlp: vec![DlpHit {
+                profile: "payment-cards".into(),
+                entity: "payment-card".into(),
+                count: 3,
+            }],
             threat: Some(Threat { name: "EICAR-Test-File".into(), engine: "clamav".into() }),
             inspection: Some(Inspection::Full),
             inspection_reason: text("too_large"),

@@ -10,7 +10,7 @@ use super::reach;
 use super::session::is_revoked;
 use super::start::{guard, resolver};
 use super::tenancy::root_source;
-use crate::config::Named;
+use crate::config::{GatewayConfig, Named};
 use crate::event::{Disclosure, EventLog, Redaction, TenantSettings};
 use crate::ident::TenantName;
 use crate::limit::window::Pressure;
@@ -39,6 +39,7 @@ pub(super) fn start(pop: &Arc<Pop>, events: &Arc<EventLog>) {
 /// Acts on every swap of a unit: what has been withdrawn ends at once.
 async fn changes(pop: Arc<Pop>, events: Arc<EventLog>) {
     let mut changed = pop.snapshot.changes();
+    let started = pop.snapshot.gateway().config.clone();
     let mut generation = pop.snapshot.gateway().generation;
     let mut origin_generation = pop.snapshot.gateway().origin_generation;
     while changed.changed().await.is_ok() {
@@ -47,6 +48,7 @@ async fn changes(pop: Arc<Pop>, events: Arc<EventLog>) {
         if gateway.generation != generation {
             generation = gateway.generation;
             swap_gateway(&pop);
+            say_what_waits(&gateway.config, &started);
             events.set_places(Arc::clone(&gateway.places));
             events.set_sinks(&gateway.config.events.sinks);
             events.set_when_full(gateway.config.events.when_full);
@@ -117,6 +119,15 @@ fn swap_gateway(pop: &Pop) {
     let (roots, warnings) = Roots::load(source, &gateway.extra_roots, SystemTime::now());
     say_roots(&warnings);
     pop.roots.store(Arc::new(roots));
+}
+
+/// Says which changed keys wait for a restart.
+fn say_what_waits(now: &GatewayConfig, started: &GatewayConfig) {
+    let keys = now.awaiting_restart(started);
+    if !keys.is_empty() {
+        let keys = keys.join(" ");
+        tracing::warn!(%keys, "keys of gateway.yaml changed that take effect at the next start");
+    }
 }
 
 /// Says what is odd about the trusted roots: one line, since machines ship several old ones.
