@@ -133,7 +133,8 @@ class Peer:
             return
         # Ids of ours have all the same length.
         if data[-16:] in self.resets:
-            self.closed = {"code": None, "reason": "reset"}
+            # It may come with the close that it follows: that says why.
+            self.closed = self.closed or {"code": None, "reason": "reset"}
             return
         opened = self.keys.decrypt_packet(data, 1 + len(self.own), self.expected)
         self.expected = max(self.expected, opened[2] + 1)
