@@ -195,6 +195,12 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
+/// The address that a socket was dialled from, by its local end.
+#[must_use]
+pub fn left_from(local: io::Result<SocketAddr>) -> Option<IpAddr> {
+    local.ok().map(|local| local.ip().to_canonical())
+}
+
 /// The egress address to use towards `destination`; `None` leaves it to the kernel.
 ///
 /// # Errors

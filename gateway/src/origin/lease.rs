@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use super::{http1, http2};
+use super::{dial, http1, http2};
 use crate::exchange::{Frame, Http2Io, Request, Response, Sink, Source, Version};
 
 /// The transport to an origin.
@@ -36,7 +36,7 @@ impl OriginIo {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
         };
-        stream.local_addr().ok().map(|address| address.ip().to_canonical())
+        dial::left_from(stream.local_addr())
     }
 }
 

@@ -178,7 +178,7 @@ async fn dial_any(
     seen.dialled.connect = Some(began.elapsed());
     let (stream, address) = dialled?;
     seen.address = Some(address.ip().to_canonical());
-    seen.egress = stream.local_addr().ok().map(|from| from.ip().to_canonical());
+    seen.egress = dial::left_from(stream.local_addr());
     Ok((stream, address))
 }
 
@@ -339,8 +339,7 @@ async fn start_http2(
         websocket.send_replace(Some(allowed));
         tenancy.profiles.note_connect_protocol(&profile, allowed);
     };
-    let local = stream.get_ref().0.local_addr().ok();
-    let egress = local.map(|address| address.ip().to_canonical());
+    let egress = dial::left_from(stream.get_ref().0.local_addr());
     let (io, turns) = Gather::new(stream);
     let (connection, driver) =
         http2::Connection::open(io, egress, learned).await.map_err(|_| Unreachable::Http2)?;

@@ -43,7 +43,7 @@ pub(super) async fn open(
     let socket = connect(permit, target, source)
         .await
         .map_err(|_| FlowEnd::refused("unreachable", Blame::Origin))?;
-    flow.seen.lock().egress = socket.local_addr().ok().map(|from| from.ip().to_canonical());
+    flow.seen.lock().egress = dial::left_from(socket.local_addr());
     Ok(socket)
 }
 
