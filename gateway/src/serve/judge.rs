@@ -177,7 +177,7 @@ fn note_download(ruling: &Ruling, response: &Response, transaction: &mut Transac
     content.file_name = content.file_name.take().or_else(|| app.object.clone());
     let object = app.object.as_ref().map(event::Text::as_str);
     let content_type = response.fields.text("content-type");
-    let told = || file_type::came_down(object, content_type);
+    let told = || file_type::named(object, content_type);
     content.file_type = content.file_type.take().or_else(told);
     content.file_size = content.file_size.or_else(|| ResponseFacts::of(response, "").bytes);
 }

@@ -80,7 +80,7 @@ impl Transaction {
         let content = &mut self.record.content;
         if content.file_name.is_none() {
             content.file_name = Some(Text::copied(name));
-            content.file_type = file_type::came_down(Some(name), None);
+            content.file_type = file_type::named(Some(name), None);
         }
     }
 }

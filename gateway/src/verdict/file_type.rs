@@ -137,9 +137,9 @@ pub fn held_file(
     (names.first().map(|it| Text::copied(it)), types.first().map(|it| Text::copied(it)))
 }
 
-/// The type of a file that came with a response.
+/// The type of a file whose content nobody looked at: by its name, else by its media type.
 #[must_use]
-pub fn came_down(name: Option<&str>, content_type: Option<&str>) -> Option<Text> {
+pub fn named(name: Option<&str>, content_type: Option<&str>) -> Option<Text> {
     by_name(name, content_type).first().map(|it| Text::copied(it))
 }
 
